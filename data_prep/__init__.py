@@ -1,0 +1,1 @@
+"""Text to tokenizer, ``.bin/.idx`` shards and manifests: offline, and without torch."""
