@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class DataError(Exception):
-    """Something is wrong with the data: the message names the file (and line), what is wrong, and what would be right."""
+    """Something is wrong with the data: the message names the file and line, what is wrong, what would be right."""
 
 
 class SourceError(DataError):

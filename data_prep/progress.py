@@ -53,8 +53,8 @@ class _Plain:
         if self.total:
             of = f" of {_short(self.total)}"
             left = f", {_clock((self.total - self.done) / rate)} left" if 0 < self.done < self.total else ""
-        text = f"{self.label}: {_short(self.done)}{of} {self.unit}, {_short(rate)} {self.unit}/s, {_clock(elapsed_s)} so far{left}"
-        print(text, file=sys.stderr, flush=True)
+        done = f"{self.label}: {_short(self.done)}{of} {self.unit}, {_short(rate)} {self.unit}/s"
+        print(f"{done}, {_clock(elapsed_s)} so far{left}", file=sys.stderr, flush=True)
 
 
 class _Bar:
@@ -65,7 +65,13 @@ class _Bar:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self.bar = RichProgress(*columns, console=Console(stderr=True))
         self.task = self.bar.add_task(label, total=total, amount="")
         self.unit, self.of = unit, f"/{_short(total)}" if total else ""
@@ -73,7 +79,9 @@ class _Bar:
     def advance(self, amount: float = 1) -> None:
         self.bar.advance(self.task, amount)
         state = self.bar.tasks[0]
-        self.bar.update(self.task, amount=f"{_short(state.completed)}{self.of} {self.unit}, {_short(state.speed or 0)}/s")
+        self.bar.update(
+            self.task, amount=f"{_short(state.completed)}{self.of} {self.unit}, {_short(state.speed or 0)}/s"
+        )
 
 
 @contextmanager

@@ -13,7 +13,18 @@ from types import ModuleType
 from data_prep.errors import SourceError
 from data_prep.sources.spec import Document, Piece, Reject, Segment, SourceSpec
 
-__all__ = ["KINDS", "Document", "Piece", "Reject", "Segment", "SourceSpec", "documents", "kind_module", "pieces", "read"]
+__all__ = [
+    "KINDS",
+    "Document",
+    "Piece",
+    "Reject",
+    "Segment",
+    "SourceSpec",
+    "documents",
+    "kind_module",
+    "pieces",
+    "read",
+]
 
 KINDS = {
     "jsonl": "data_prep.sources.jsonl",

@@ -100,7 +100,7 @@ def line_blocks(path: Path | str, *, start: int, end: int, block_bytes: int) -> 
                 file.seek(start - 1)
                 position, rest = _after_newline(file, start)
             while position < end:
-                block = rest + read_up_to(file, max(block_bytes - len(rest), block_bytes // 4))
+                block = rest + read_up_to(file, max(block_bytes - len(rest), len(rest)))  # doubling, for long lines
                 if not block:
                     return
                 last = len(block) == len(rest)  # nothing more came
