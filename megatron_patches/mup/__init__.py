@@ -1,0 +1,1 @@
+"""muP: rules as data, multipliers in the model, initial values, optimizer groups, audit, coordinate check."""
