@@ -39,10 +39,15 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a document that is tokenized by itself, and whether its tokens count in the loss."""
+    """A stretch of a document that is tokenized by itself, and whether its tokens count in the loss.
+
+    ``special``: the text names one control piece (``<|im_end|>``; ``</s>`` is the end of a document whatever its spelling). A
+    tokenizer without that piece encodes it as ordinary text; a segment that isn't special never gives a control piece.
+    """
 
     text: str
     loss: bool
+    special: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Instruction data: records (prompt/response, conversations) -> varied prompts -> chat template -> documents with a mask."""
