@@ -29,7 +29,7 @@ class Permutation:
         self.size = size
         self._half_bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
         self._mask = (1 << self._half_bits) - 1
-        self._keys = [xxhash.xxh64_intdigest(f"{key}/{round_}") for round_ in range(_ROUNDS)]
+        self._keys = [xxhash.xxh64_intdigest(f"{key}/{round_}".encode()) for round_ in range(_ROUNDS)]
 
     def __call__(self, index: int) -> int:
         value = index
