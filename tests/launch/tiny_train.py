@@ -1,0 +1,92 @@
+"""A real torch.distributed program that honours the trainer's contract in a second: for tests of what surrounds training.
+
+State is one number that every rank changes together; a step is an all-reduce. Environment: TINY_STEP_S (seconds a step),
+TINY_EVERY (steps between checkpoints), TINY_FAIL_AT (step at which rank 1 raises), TINY_EXIT (exit code at once).
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import torch
+import torch.distributed as dist
+
+from recipe import distributed
+from recipe.resolve import ResolvedRun
+from recipe.rundir import RunDir, read_json, read_jsonl, write_json, write_text
+
+stop = False
+
+
+def on_signal(*_: object) -> None:
+    global stop
+    stop = True
+
+
+def save(run: RunDir, stage: str, tokens: int, state: dict) -> None:
+    write_json(run.checkpoint(stage, tokens) / "state.json", state)
+    write_text(run.latest, run.checkpoint(stage, tokens).name + "\n")
+
+
+def restore(run: RunDir) -> dict:
+    if not run.latest.is_file():
+        return {"step": 0, "value": 1.0}
+    return read_json(run.checkpoints / run.latest.read_text().strip() / "state.json")
+
+
+def train(run: RunDir, attempt: int) -> int:
+    resolved = ResolvedRun.model_validate(read_json(run.resolved))
+    distributed.start(device="cpu", timeout_s=60)
+    rank, state, every = dist.get_rank(), restore(run), int(os.environ.get("TINY_EVERY", "5"))
+    fail_at = int(os.environ.get("TINY_FAIL_AT", "-1"))
+    mine = next(path for path in run.attempt_dirs() if path.name.startswith(f"{attempt:03d}-"))
+    if rank == 0:  # steps after the checkpoint are taken again
+        kept = [line for line in read_jsonl(run.metrics) if line["step"] <= state["step"]]
+        write_text(run.metrics, "".join(orjson.dumps(line).decode() + "\n" for line in kept))
+    while state["step"] < resolved.num_steps:
+        flags = torch.tensor([float(stop), state["value"]])
+        dist.all_reduce(flags)
+        if state["step"] == fail_at and rank == 1:
+            raise RuntimeError("a fault made on purpose")
+        step = state["step"] + 1
+        state = {"step": step, "value": float(flags[1]) / dist.get_world_size() * 0.99}
+        tokens, stage = resolved.tokens_before(step), resolved.stages[resolved.stage_at(step - 1)].name
+        leaving = bool(flags[0]) and step < resolved.num_steps
+        if rank == 0:
+            if run.attempt_dirs()[-1] != mine:
+                print("fenced: a later attempt has begun", flush=True)
+                os._exit(1)
+            line = {"step": step, "stage": stage, "tokens": tokens, "loss": state["value"], "attempt": attempt}
+            with open(run.metrics, "ab") as file:
+                file.write(orjson.dumps(line) + b"\n")
+            if step % every == 0 or leaving or step == resolved.num_steps:
+                save(run, stage, tokens, state)
+        if leaving:
+            return finish(mine, rank, "told to leave", 75, step, tokens)
+        time.sleep(float(os.environ.get("TINY_STEP_S", "0.01")))
+    return finish(mine, rank, "finished", 0, resolved.num_steps, resolved.total_tokens)
+
+
+def finish(folder: Path, rank: int, reason: str, code: int, step: int, tokens: int) -> int:
+    if rank == 0:
+        record = {"reason": reason, "exit_code": code, "step": step, "tokens": tokens, "time": time.time()}
+        write_json(folder / "exit.json", record)
+    dist.barrier()
+    dist.destroy_process_group()
+    return code
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGUSR1, on_signal)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run_dir")
+    parser.add_argument("--attempt", type=int, required=True)
+    given = parser.parse_args()
+    if "TINY_EXIT" in os.environ:
+        sys.exit(int(os.environ["TINY_EXIT"]))
+    sys.exit(train(RunDir(Path(given.run_dir)), given.attempt))
