@@ -1,0 +1,38 @@
+"""Which tokens are evaluated, and which were trained on, as rows of token ids. No torch."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from recipe.resolve import ResolvedRun
+from recipe.rundir import RunDir, read_json
+from recipe.stream import TokenStore, open_streams
+
+
+def resolved_of(run: RunDir) -> ResolvedRun:
+    """The resolved run in a run directory."""
+    return ResolvedRun.model_validate(read_json(run.resolved))
+
+
+def heldout_windows(store: TokenStore, *, seq_length_tokens: int, max_tokens: int) -> np.ndarray:
+    """The first windows of a held-out set, laid end to end: int64 [num_windows, seq + 1].
+
+    A set shorter than one sequence gives a single shorter window; an empty one gives no row.
+    """
+    length = min(seq_length_tokens, store.num_tokens - 1)
+    if length < 1:
+        return np.zeros((0, 2), dtype=np.int64)
+    count = max(1, min(max_tokens, store.num_tokens - 1) // length)
+    flat = store.tokens(0, count * length + 1)
+    return np.lib.stride_tricks.sliding_window_view(flat, length + 1)[::length].copy()
+
+
+def seen_windows(resolved: ResolvedRun, drawn: Mapping[str, int]) -> np.ndarray:
+    """Every window that the ledger counts, int64 [num_windows, seq + 1]; one seen in two epochs is there twice."""
+    seq = resolved.config.model.seq_length_tokens
+    folders = {name: resolved.data[name].train for name, count in drawn.items() if count}
+    streams = open_streams(folders, seq_length_tokens=seq, seed=resolved.config.seed)
+    rows = [
+        stream.tokens(stream.window(draw)) for name, stream in streams.items() for draw in range(drawn[name])
+    ]
+    return np.stack(rows) if rows else np.zeros((0, seq + 1), dtype=np.int64)
