@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Debian's SLURM for tests/slurm_cluster: needs root and apt; without them it says so and exits 3. Starts no service.
+set -euo pipefail
+packages=(slurmctld slurmd slurm-client munge slurmdbd slurm-wlm-mysql-plugin mariadb-server)
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || { echo "SLURM is installed: $(sinfo --version)"; exit 0; }
+command -v apt-get >/dev/null || { echo "no apt-get here: the SLURM tests are skipped" >&2; exit 3; }
+[ "$(id -u)" = 0 ] || { echo "not root: install ${missing[*]} first; the SLURM tests are skipped" >&2; exit 3; }
+printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d.windtunnel   # packages would start daemons that the tests don't want
+chmod +x /usr/sbin/policy-rc.d.windtunnel
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+  mv /usr/sbin/policy-rc.d.windtunnel /usr/sbin/policy-rc.d
+  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+else
+  rm -f /usr/sbin/policy-rc.d.windtunnel
+fi
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
