@@ -158,9 +158,9 @@ def check(patch: Patch) -> str:
     if not targets:
         return ""
     now = fingerprint(targets)
-    for tested, known in patch.fingerprints.items():
-        if known == now:
-            return tested
+    matching = [tested for tested, known in patch.fingerprints.items() if known == now]
+    if matching:
+        return version() if version() in matching else matching[0]
     raise FingerprintError(_explain(patch, targets, now))
 
 
