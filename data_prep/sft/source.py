@@ -43,7 +43,7 @@ def read(spec: SourceSpec, piece: Piece) -> Iterator[Document | Reject]:
                 yield Reject("template", str(error), item.file, item.line, 0, item.payload[:80])
 
 
-def records(spec: SourceSpec, piece: Piece) -> Iterator[Record]:
+def conversations(spec: SourceSpec, piece: Piece) -> Iterator[Record]:
     """The conversations of one piece before rendering, bad ones left out (``read`` counts those)."""
     return (item for item in rows(spec, piece) if isinstance(item, Record))
 

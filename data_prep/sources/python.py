@@ -39,7 +39,7 @@ def read(spec: SourceSpec, piece: Piece) -> Iterator[Document | Reject]:
         raise SourceError(f"source {spec.name}: this Python installation has no {spec.what}{of}{chosen}")
 
 
-def records(spec: SourceSpec, piece: Piece) -> Iterator[Record]:
+def conversations(spec: SourceSpec, piece: Piece) -> Iterator[Record]:
     """Instruction pairs before rendering (what doctests); deduplication and contamination work on these."""
     del piece
     if spec.category is not None and spec.category not in CATEGORIES:
@@ -51,7 +51,7 @@ def records(spec: SourceSpec, piece: Piece) -> Iterator[Record]:
 
 def _doctests(spec: SourceSpec) -> Iterator[Document]:
     for epoch in range(num_wordings(spec)):  # whole passes, so that repetitions don't stand side by side
-        for record in records(spec, Piece(spec.name, 0, 1, 0)):
+        for record in conversations(spec, Piece(spec.name, 0, 1, 0)):
             yield render(record, spec, epoch=epoch)
 
 
