@@ -17,13 +17,13 @@ import numpy as np
 import xxhash
 
 from data_prep.atomic import sync_folder, write_json
-from data_prep.block import Block, blocks, heldout_limit
 from data_prep.encode import Encoded, PlainEncoder, make_encoder
 from data_prep.errors import DataError, RejectLimitError
 from data_prep.indexed import IndexedWriter
 from data_prep.manifest import ShardEntry
 from data_prep.plan import SPLITS, Plan, shard_name
-from data_prep.sources import Reject
+from data_prep.sources import Block, Reject, blocks
+from data_prep.sources.block import heldout_limit
 from data_prep.tokenizer import load_tokenizer
 
 HOPELESS_REJECTS = 1_000  # a shard above this and above the limit stops at once; the limit itself is the source's
@@ -176,7 +176,7 @@ def _write(
     counts, rejects = Counts(), _RejectsFile(plan.rejects_path(shard), stack)
     limit = np.uint64(min(heldout_limit(plan.spec.heldout_frac), 2**64 - 1))
     for piece in plan.shards[shard]:
-        for block in blocks(plan.spec, piece, native=encoder.native):
+        for block in blocks(plan.spec, piece, fast=encoder.fast):
             for item in block.rejects:
                 counts.reject(item)
                 rejects.write(item)
@@ -184,7 +184,7 @@ def _write(
             if block.num_documents:
                 counts.num_read += block.num_documents
                 _append(writers, block, encoder.encode(block), block.keys < limit)
-            advance(int(block.offsets[-1]))
+            advance(block.size_bytes)
     entries = {split: writers[split].finish(masked=masked) for split in SPLITS}
     written = sum(entry.num_documents for entry in entries.values())
     if counts.num_read != written + counts.num_rejected:

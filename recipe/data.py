@@ -17,11 +17,11 @@ from pathlib import Path
 
 from data_prep import binarize
 from data_prep.atomic import write_json
-from data_prep.block import heldout_limit, split_key
 from data_prep.errors import DataError, TokenizerError
 from data_prep.manifest import MANIFEST_NAME, Manifest
 from data_prep.plan import SHARD_BYTES, SPLITS, Plan, make_plan
 from data_prep.sources import Document, SourceSpec, pieces, read
+from data_prep.sources.block import heldout_limit, split_key
 from data_prep.tokenizer import JSON_NAME, MODEL_NAME, Tokenizer, load_tokenizer, train_unigram
 from recipe.config import RunConfig
 from recipe.errors import ConfigError

@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from data_prep.errors import SourceError
+from data_prep.sources.block import Block, from_documents
 from data_prep.sources.spec import Document, Piece, Reject, Segment, SourceSpec
 
 __all__ = [
     "KINDS",
+    "Block",
     "Document",
     "Piece",
     "Reject",
     "Segment",
     "SourceSpec",
+    "blocks",
     "documents",
     "kind_module",
     "pieces",
@@ -55,6 +58,14 @@ def pieces(spec: SourceSpec, *, target_bytes: int = WHOLE) -> list[Piece]:
 def read(spec: SourceSpec, piece: Piece) -> Iterator[Document | Reject]:
     """Everything one piece holds, in order: written or rejected, nothing left out."""
     return kind_module(spec).read(spec, piece)
+
+
+def blocks(spec: SourceSpec, piece: Piece, *, fast: bool) -> Iterator[Block]:
+    """What ``read`` gives, in blocks; by the kind's compiled reader (``fast_blocks``) where asked for and there."""
+    module = kind_module(spec)
+    if fast and hasattr(module, "fast_blocks"):
+        return module.fast_blocks(spec, piece)
+    return from_documents(module.read(spec, piece))
 
 
 def documents(spec: SourceSpec) -> Iterator[Document]:

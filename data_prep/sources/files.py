@@ -6,14 +6,17 @@ import glob
 import gzip
 import io
 import os
+import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from data_prep.errors import SourceError
 from data_prep.sources.spec import SourceSpec
 
 COMPRESSED = (".gz", ".zst")
+Item = TypeVar("Item")
 
 
 def expand(spec: SourceSpec, *, suffixes: tuple[str, ...] = ()) -> list[Path]:
@@ -142,3 +145,43 @@ def _after_newline(file: BinaryIO, start: int) -> tuple[int, bytes]:
         if cut:
             return position + cut, part[cut:]
         position += len(part)
+
+
+def ahead(blocks: Iterator[Item], *, depth: int = 2) -> Iterator[Item]:
+    """The same items, made by a thread that runs a little ahead, so that reading and decompressing hide behind encoding.
+
+    Decompressors and the compiled encoder both let go of Python's lock.
+    """
+    ready: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(last: bool, item: Item | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put((last, item), timeout=0.2)
+            except queue.Full:
+                continue
+
+    def make() -> None:
+        try:
+            for item in blocks:
+                put(False, item)
+                if stopped.is_set():
+                    return
+            put(True, None)
+        except BaseException as error:  # handed to whoever reads
+            put(True, error)
+
+    thread = threading.Thread(target=make, name="read ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            last, item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            if last:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

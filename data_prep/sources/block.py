@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from data_prep.sources import Document, Piece, Reject, SourceSpec, kind_module, read
+from data_prep.sources.spec import Document, Reject
 
 BLOCK_BYTES = 1 << 20
 SPLIT_SEED = 0x57494E44  # of the hash that chooses held-out documents; another seed is another split
@@ -47,6 +47,11 @@ class Block:
         starts = self.offsets if self.first_text is None else self.offsets[self.first_text]
         return np.diff(starts)
 
+    @property
+    def size_bytes(self) -> int:
+        """UTF-8 bytes of all texts."""
+        return int(self.offsets[-1] - self.offsets[0])
+
     def texts(self) -> list[bytes]:
         """Each text by itself."""
         view = memoryview(self.blob)
@@ -62,14 +67,6 @@ def split_key(text: bytes) -> int:
 def heldout_limit(heldout_frac: float) -> int:
     """Documents whose key is below this are held out."""
     return int(heldout_frac * 2**64)
-
-
-def blocks(spec: SourceSpec, piece: Piece, *, native: object | None = None) -> Iterator[Block]:
-    """The piece's documents in blocks; by the kind's own compiled reader where it has one, else from its documents."""
-    module = kind_module(spec)
-    if native is not None and hasattr(module, "native_blocks"):
-        return module.native_blocks(spec, piece, native=native)
-    return from_documents(read(spec, piece))
 
 
 def from_documents(items: Iterable[Document | Reject]) -> Iterator[Block]:
