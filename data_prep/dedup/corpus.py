@@ -16,6 +16,7 @@ from pathlib import Path
 from data_prep.errors import SourceError
 from data_prep.sources import Document, Piece, SourceSpec, kind_module, pieces, read
 
+BLOCK_CHARS = 1 << 20  # text that is handled at a time
 UNIT_BYTES = 256 << 20  # of input: what one worker reads at a time, and what a killed run does again
 DECISIVE = ("name", "kind", "field", "what", "category", "paths")  # of a source: what its texts depend on beside its files
 
@@ -55,6 +56,22 @@ def texts(unit: Unit) -> Iterator[tuple[str, str]]:
     for item in read(unit.spec, unit.piece):
         if isinstance(item, Document):
             yield item.id, item.text
+
+
+def text_blocks(unit: Unit) -> Iterator[tuple[list[str], list[str]]]:
+    """The unit's ids and texts, about BLOCK_CHARS of text at a time."""
+    ids: list[str] = []
+    block: list[str] = []
+    size = 0
+    for identity, text in texts(unit):
+        ids.append(identity)
+        block.append(text)
+        size += len(text)
+        if size >= BLOCK_CHARS:
+            yield ids, block
+            ids, block, size = [], [], 0
+    if block:
+        yield ids, block
 
 
 def fingerprint(all_units: Sequence[Unit], settings: dict[str, object]) -> str:

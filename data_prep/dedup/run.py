@@ -11,11 +11,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +23,13 @@ from data_prep.dedup import report
 from data_prep.dedup.candidates import write_distinct, write_pairs
 from data_prep.dedup.corpus import UNIT_BYTES, Unit, fingerprint, units
 from data_prep.dedup.external import RowSorter
+from data_prep.dedup.pool import each
 from data_prep.dedup.scan import DIGESTS, LONG, SHORT, BandSet, ScanSettings, gram_unit, scan_unit
 from data_prep.dedup.scanned import Scanned
 from data_prep.dedup.simhash import BUCKET_DOCUMENTS, write_round
 from data_prep.dedup.unionfind import UnionFind
 from data_prep.dedup.verify import CHUNK_PAIRS, write_edges
 from data_prep.errors import DataError
-from data_prep.progress import progress
 from data_prep.sources import SourceSpec
 
 METHODS = ("minhash", "simhash", "exact")
@@ -62,9 +59,7 @@ class Settings:
         if self.method not in METHODS:
             raise DataError(f"dedup: method {self.method!r} is not one of {', '.join(METHODS)}")
         if not 0.5 <= self.similarity <= 1:
-            raise DataError(
-                f"dedup: similarity is {self.similarity}, and must lie between 0.5 and 1 (bands find few pairs below)"
-            )
+            raise DataError(f"dedup: similarity is {self.similarity}, and must lie between 0.5 and 1 (bands find few below)")
         if not 0 <= self.simhash_bits <= 16:
             raise DataError(f"dedup: simhash_bits is {self.simhash_bits}, and must lie between 0 and 16")
 
@@ -124,7 +119,7 @@ def deduplicate(
         return done
     scanning = ScanSettings(simhash=settings.method == "simhash", similarity=settings.similarity)
     calls = [(unit, folder, scanning) for unit, folder in zip(all_units, job.scan_folders)]
-    _each(scan_unit, calls, job, label="dedup: scan", sizes=[unit.piece.size_bytes for unit in all_units])
+    each(scan_unit, calls, workers=job.workers, label="dedup: scan", sizes=[unit.piece.size_bytes for unit in all_units])
     scanned = job.scanned()
     first = _first_of_equals(job, scanned)
     edges = {"minhash": _near, "simhash": _by_simhash, "exact": _none}[settings.method](job, scanned)
@@ -140,31 +135,6 @@ def deduplicate(
     for name in ("pairs.bin", "parents.bin", "first.bin", "kept.bin"):
         (job.folder / name).unlink(missing_ok=True)
     return outcome
-
-
-def _each(
-    function: Callable[..., None], calls: Sequence[tuple], job: _Job, *, label: str, sizes: Sequence[int] | None = None
-) -> None:
-    """Calls the function with each tuple of arguments, in this process or in several; the order doesn't matter."""
-    weights = [max(1, size) for size in sizes] if sizes else [1] * len(calls)
-    with progress(sum(weights) or None, unit="bytes" if sizes else "parts", label=label) as shown:
-        if job.workers == 1 or len(calls) < 2:
-            for call, weight in zip(calls, weights):
-                function(*call)
-                shown.advance(weight)
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(job.workers, len(calls)), context) as pool:
-            futures = [pool.submit(function, *call) for call in calls]
-            try:
-                for future, weight in zip(futures, weights):
-                    future.result()
-                    shown.advance(weight)
-            except BrokenProcessPool as error:
-                raise DataError("dedup: a worker was killed (short of memory?); run again: what was done is kept") from error
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
 
 
 def _first_of_equals(job: _Job, scanned: Scanned) -> np.ndarray:
@@ -208,7 +178,7 @@ def _near(job: _Job, scanned: Scanned) -> Iterable[np.ndarray]:
     paths = [job.folder / "bands" / f"{band_set.name}_{band:02d}.bin" for band_set, band in bands]
     share = job.memory_bytes // min(job.workers, len(bands))
     calls = [(job, band_set, band, path, share) for (band_set, band), path in zip(bands, paths)]
-    _each(_band, calls, job, label="dedup: candidates")
+    each(_band, calls, workers=job.workers, label="dedup: candidates")
     pairs = _merged(job, paths)
     wanted = np.zeros(max(scanned.num_documents, 1), dtype=bool)
     num_pairs = pairs.stat().st_size // 16
@@ -216,9 +186,9 @@ def _near(job: _Job, scanned: Scanned) -> Iterable[np.ndarray]:
         wanted[np.fromfile(pairs, dtype=np.uint64, count=2 * CHUNK_PAIRS, offset=16 * chunk * CHUNK_PAIRS)] = True
     slices = [wanted[start:end] for start, end in zip(scanned.bases[:-1], scanned.bases[1:])]
     calls = [call for call in zip(job.units, job.gram_folders, slices) if call[2].any()]
-    _each(gram_unit, calls, job, label="dedup: grams", sizes=[call[0].piece.size_bytes for call in calls])
+    each(gram_unit, calls, workers=job.workers, label="dedup: grams", sizes=[call[0].piece.size_bytes for call in calls])
     edges = [job.folder / "edges" / f"chunk_{chunk:05d}.bin" for chunk in range(-(-num_pairs // CHUNK_PAIRS))]
-    _each(_verify, [(job, pairs, chunk, path) for chunk, path in enumerate(edges)], job, label="dedup: verify")
+    each(_verify, [(job, pairs, chunk, path) for chunk, path in enumerate(edges)], workers=job.workers, label="dedup: verify")
     return (np.fromfile(path, dtype=np.uint64).reshape(-1, 2) for path in edges)
 
 
@@ -247,7 +217,8 @@ def _merged(job: _Job, paths: Sequence[Path]) -> Path:
 def _by_simhash(job: _Job, scanned: Scanned) -> Iterable[np.ndarray]:
     paths = [job.folder / "bands" / f"round_{number:02d}.bin" for number in range(job.settings.simhash_rounds)]
     share = job.memory_bytes // min(job.workers, max(len(paths), 1))
-    _each(_round, [(job, number, path, share) for number, path in enumerate(paths)], job, label="dedup: SimHash rounds")
+    calls = [(job, number, path, share) for number, path in enumerate(paths)]
+    each(_round, calls, workers=job.workers, label="dedup: SimHash rounds")
     for path in paths:
         for offset in range(0, path.stat().st_size, 16 << 20):
             yield np.fromfile(path, dtype=np.uint64, count=2 << 20, offset=offset).reshape(-1, 2)

@@ -13,12 +13,10 @@ import numpy as np
 import xxhash
 
 from data_prep.atomic import write_json
-from data_prep.dedup.corpus import Unit, texts
+from data_prep.dedup.corpus import Unit, text_blocks
 from data_prep.dedup.shingles import grams
 from data_prep.dedup.signature import NUM_BANDS, NUM_SHORT_BANDS, bands, simhashes
 from data_prep.errors import SourceError
-
-BLOCK_CHARS = 1 << 20  # text handled at a time
 
 # Columns of a scanned unit: (name, dtype, values a row).
 DIGESTS = ("digests", "<u8", 2)  # xxh3-128 of the text
@@ -72,7 +70,7 @@ class _Writer:
     """Appends to the columns of a unit."""
 
     def __init__(self, folder: Path, columns: tuple[Column, ...], stack: ExitStack) -> None:
-        self.files = {column: stack.enter_context(open(folder / f"{column[0]}.bin", "wb")) for column in columns}
+        self.files = {column: stack.enter_context((folder / f"{column[0]}.bin").open("wb")) for column in columns}
 
     def add(self, column: Column, values: np.ndarray | bytes) -> None:
         data = values if isinstance(values, bytes) else np.ascontiguousarray(values, dtype=column[1]).tobytes()
@@ -99,7 +97,7 @@ def scan_unit(unit: Unit, folder: Path, settings: ScanSettings) -> None:
     num_texts, num_chars, id_bytes = 0, 0, 0
     with whole_folder(folder) as temporary, ExitStack() as stack:
         writer = _Writer(temporary, columns, stack)
-        for ids, block in _blocks(unit):
+        for ids, block in text_blocks(unit):
             names = [identity.encode("utf-8", "surrogatepass") for identity in ids]
             ends = id_bytes + np.cumsum([len(name) for name in names], dtype=np.uint64)
             writer.add(IDS, b"".join(names))
@@ -108,21 +106,6 @@ def scan_unit(unit: Unit, folder: Path, settings: ScanSettings) -> None:
             id_bytes, num_texts = int(ends[-1]), num_texts + len(block)
             num_chars += sum(map(len, block))
         write_json(temporary / "counts.json", {"num_texts": num_texts, "num_chars": num_chars})
-
-
-def _blocks(unit: Unit) -> Iterator[tuple[list[str], list[str]]]:
-    ids: list[str] = []
-    block: list[str] = []
-    size = 0
-    for identity, text in texts(unit):
-        ids.append(identity)
-        block.append(text)
-        size += len(text)
-        if size >= BLOCK_CHARS:
-            yield ids, block
-            ids, block, size = [], [], 0
-    if block:
-        yield ids, block
 
 
 def _scan_block(block: list[str], base: int, writer: _Writer, settings: ScanSettings) -> None:
@@ -156,7 +139,7 @@ def gram_unit(unit: Unit, folder: Path, wanted: np.ndarray) -> None:
     position, end = 0, 0
     with whole_folder(folder) as temporary, ExitStack() as stack:
         writer = _Writer(temporary, (GRAMS, GRAM_ENDS), stack)
-        for _, block in _blocks(unit):
+        for _, block in text_blocks(unit):
             chosen = wanted[position : position + len(block)]
             if len(chosen) < len(block):
                 position += len(block)

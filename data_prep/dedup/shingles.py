@@ -36,38 +36,50 @@ def normalized(text: str) -> str:
     return text.lower()
 
 
-def grams(texts: Sequence[str], *, size: int = GRAM) -> Grams:
-    """Hashes of every run of ``size`` tokens; a shorter text is one run, and one without tokens has none.
+class Tokens(NamedTuple):
+    """Hashes of the tokens of some texts.
 
-    Args:
-        texts: Any texts; keep their sum near a megabyte, for arrays of eight bytes a byte are made of it.
-        size: Tokens a gram.
+    Attributes:
+        hashes: uint64, end to end. [num_tokens]
+        first: Where each text's begin, and the end; int64. [num_texts + 1]
     """
+
+    hashes: np.ndarray
+    first: np.ndarray
+
+
+def tokens(texts: Sequence[str]) -> Tokens:
+    """Hashes of all tokens. Keep the texts' sum near a megabyte, for arrays of eight bytes a byte are made of it."""
     encoded = [normalized(text).encode("utf-8", "surrogatepass") for text in texts]
     blob = np.frombuffer(b"\n".join(encoded) + b"\n", dtype=np.uint8)
-    starts, ends = _token_bounds(blob)
-    hashes = _hash_spans(blob, starts, ends)
+    starts, ends = token_bounds(blob)
     document_ends = np.cumsum([len(data) + 1 for data in encoded], dtype=np.int64)
-    first = np.concatenate(([0], np.searchsorted(starts, document_ends)))  # first token of each text, and the end
-    return _combine(hashes, first, size)
+    first = np.concatenate(([0], np.searchsorted(starts, document_ends)))
+    return Tokens(_hash_spans(blob, starts, ends), first)
 
 
-def _combine(tokens: np.ndarray, first: np.ndarray, size: int) -> Grams:
-    """Token hashes to gram hashes. ``size - 1`` empty tokens are put after each text, so that no gram joins two texts."""
+def grams(texts: Sequence[str], *, size: int = GRAM) -> Grams:
+    """Hashes of every run of ``size`` tokens; a shorter text is one run, and one without tokens has none."""
+    return combined(tokens(texts), size)
+
+
+def combined(found: Tokens, size: int) -> Grams:
+    """Tokens to grams. A text of n < ``size`` tokens gets the hash that the same n tokens have as a gram of size n."""
+    hashes, first = found
     num_tokens = np.diff(first)
-    gap = size - 1
+    gap = size - 1  # empty tokens put after each text, so that no gram joins two texts
     padded_first = first[:-1] + gap * np.arange(len(num_tokens))
-    padded = np.zeros(len(tokens) + gap * len(num_tokens) + gap, dtype=np.uint64)
-    padded[np.arange(len(tokens)) + np.repeat(padded_first - first[:-1], num_tokens)] = tokens
-    combined = np.zeros(len(padded) - gap, dtype=np.uint64)
+    padded = np.zeros(len(hashes) + gap * len(num_tokens) + gap, dtype=np.uint64)
+    padded[np.arange(len(hashes)) + np.repeat(padded_first - first[:-1], num_tokens)] = hashes
+    sums = np.zeros(len(padded) - gap, dtype=np.uint64)
     weight = 1
     for lag in range(size):
-        combined += padded[lag : lag + len(combined)] * np.uint64(weight)
+        sums += padded[lag : lag + len(sums)] * np.uint64(weight)
         weight = weight * 0xC2B2AE3D27D4EB4F % 2**64
     num_grams = np.where(num_tokens > 0, np.maximum(num_tokens - gap, 1), 0)
     bounds = np.concatenate(([0], np.cumsum(num_grams)))
     where = np.arange(bounds[-1]) + np.repeat(padded_first - bounds[:-1], num_grams)
-    return Grams(mixed(combined[where]), bounds)
+    return Grams(mixed(sums[where]), bounds)
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
@@ -118,7 +130,7 @@ def _classes() -> np.ndarray:
 WORD = _classes()
 
 
-def _token_bounds(blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def token_bounds(blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of each token, int64. [num_tokens] each"""
     word = WORD[blob]
     if blob.max(initial=0) < 0x80:

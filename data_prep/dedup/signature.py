@@ -51,7 +51,7 @@ _OFFSETS = _constants(NUM_HASHES, seed=0x61736831)
 
 
 def minhashes(found: Grams) -> np.ndarray:
-    """The least value of each of NUM_HASHES permutations over each text's grams, uint32; EMPTY without grams. [texts, NUM_HASHES]"""
+    """The least value of each permutation over each text's grams, uint32; EMPTY without grams. [texts, NUM_HASHES]"""
     num_texts = len(found.bounds) - 1
     signatures = np.full((NUM_HASHES, num_texts), EMPTY, dtype=np.uint32)
     filled = np.flatnonzero(np.diff(found.bounds))
