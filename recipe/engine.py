@@ -1,0 +1,194 @@
+"""One rank's training engine: Megatron-Core's schedule over the model, DeepSpeed's ZeRO over the optimizer.
+
+The schedule runs the raw modules, so that DeepSpeed's wrapper doesn't see micro batches; all gradients are then reduced in
+one pass. Everything here is the same on CPU and GPU, in every layout, in training and in tests.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
+import deepspeed
+from megatron.core import parallel_state as ps
+from megatron.core.pipeline_parallel import get_forward_backward_func
+
+from megatron_patches.mup.groups import parameter_groups
+from megatron_patches.mup.rules import Mup
+from megatron_patches.zero.partition import allocate_state
+from megatron_patches.zero.reduce import average_data_parallel, reduce_model_parallel
+from megatron_patches.zero.topology import Topology, mark_tied_copy
+from recipe.batch import MicroBatch, model_inputs
+from recipe.lower import mup_of
+from recipe.model import build_chunks
+from recipe.resolve import ResolvedRun
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimizer step, the same on every rank."""
+
+    loss: float
+    """Nats per target token, over the global batch."""
+    grad_norm: float
+    """Before clipping, over the whole model."""
+    applied: bool
+    """False where a value wasn't finite and the step was skipped."""
+
+
+class Engine:
+    """Built once per process and layout; `close()` before building another in the same process."""
+
+    def __init__(
+        self, resolved: ResolvedRun, *, transformer: dict[str, Any], deepspeed_config: dict[str, Any],
+        attention: str = "sdpa", device: str = "cpu",
+    ) -> None:
+        self.resolved, self.device = resolved, device
+        self.mup = mup_of(resolved.config)
+        self.chunks = build_chunks(resolved, transformer, attention=attention, device=device)
+        self.model_config = self.chunks[0].config
+        self.model_config.finalize_model_grads_func = None
+        mark_tied_copy(self.chunks)
+        optim = resolved.config.optim
+        groups = parameter_groups(
+            self.chunks, self.mup, optim.peak_lr, optim.weight_decay, eps=optim.eps, decay_mode=optim.weight_decay_mode
+        )
+        groups, placeholders = _same_groups_on_all_stages(groups, self.mup, device=device)
+        adam = torch.optim.AdamW(groups, lr=optim.peak_lr, betas=optim.betas, eps=optim.eps, fused=True)
+        # ZeRO-3 gathers a tied weight only within the forward of the module that it was given: give it the model itself
+        whole = self.chunks[0] if resolved.layout.pp == 1 else torch.nn.ModuleList([*self.chunks, placeholders])
+        self.topology = Topology(partitioned=resolved.layout.zero > 0)
+        self.engine, *_ = deepspeed.initialize(
+            model=whole, optimizer=adam, mpu=self.topology, config=deepspeed_config
+        )
+        allocate_state(self.engine)
+        self._schedule = get_forward_backward_func()
+        self._dp_cp = resolved.layout.dp * resolved.layout.cp
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The live optimizer's groups, one per muP role on this rank."""
+        return self.engine.optimizer.param_groups
+
+    def set_lr(self, base_lr: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = base_lr * group["lr_mult"]
+
+    def train_step(self, micro_batches: Sequence[MicroBatch], *, num_targets: int) -> StepResult:
+        """Forward, backward, one update. `num_targets`: tokens that count in the loss, over the global batch."""
+        with self.engine.coalesce_grad_reduction():
+            loss_sum = self._run(micro_batches, num_targets=num_targets, forward_only=False)
+            reduce_model_parallel(self.chunks)
+            if not self.topology.partitioned:
+                average_data_parallel(self.chunks)
+            loss, finite = self._agree(loss_sum, num_targets)
+            if not finite:
+                self._drop_gradients()
+        if not finite:
+            return StepResult(loss, float("nan"), applied=False)
+        self.engine.step()
+        return StepResult(loss, float(self.engine.get_global_grad_norm()), applied=True)
+
+    def loss_sums(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
+        """Nats summed over each micro batch's targets (over context-parallel ranks too); the same on all ranks of a replica."""
+        with torch.no_grad():
+            sums = self._forward(micro_batches, scale=1.0, forward_only=True)
+        total = torch.zeros(len(micro_batches), dtype=torch.float64)
+        if sums and ps.get_tensor_model_parallel_rank() == 0:
+            total += torch.stack(sums).double().cpu()
+        total = total.to(self.device)
+        for group in (ps.get_model_parallel_group(), ps.get_context_parallel_group()):
+            dist.all_reduce(total, group=group)
+        return total.tolist()
+
+    def close(self) -> None:
+        """Frees the engine and the process groups of this layout."""
+        self.engine.destroy()
+        ps.destroy_model_parallel()
+
+    def _run(self, micro_batches: Sequence[MicroBatch], *, num_targets: int, forward_only: bool) -> torch.Tensor:
+        # DeepSpeed averages gradients over dp·cp, the schedule over micro batches (and multiplies by cp): undo both,
+        # so that the gradient is that of Σ loss / num_targets whatever the layout.
+        scale = self.resolved.layout.dp * len(micro_batches) / num_targets
+        sums = self._forward(micro_batches, scale=scale, forward_only=forward_only)
+        mine = ps.get_tensor_model_parallel_rank() == 0 and bool(sums)
+        return torch.stack(sums).sum() if mine else torch.zeros((), device=self.device)
+
+    def _forward(self, micro_batches: Sequence[MicroBatch], *, scale: float, forward_only: bool) -> list[torch.Tensor]:
+        def step(iterator: Any, chunk: torch.nn.Module) -> tuple[torch.Tensor, Any]:
+            batch = next(iterator)
+
+            def loss(per_token: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+                total = (per_token.float() * batch.loss_mask.view_as(per_token)).sum()
+                return total * scale, total.detach()
+
+            return chunk(**model_inputs(batch)), loss
+
+        on_device = [batch.to(self.device) for batch in micro_batches]
+        first = on_device[0]
+        return self._schedule(
+            forward_step_func=step,
+            data_iterator=[iter(on_device) for _ in self.chunks] if len(self.chunks) > 1 else iter(on_device),
+            model=self.chunks if len(self.chunks) > 1 else self.chunks[0],
+            num_microbatches=len(on_device),
+            seq_length=first.full_seq_length,
+            micro_batch_size=first.num_rows,
+            forward_only=forward_only,
+        )
+
+    def _agree(self, loss_sum: torch.Tensor, num_targets: int) -> tuple[float, bool]:
+        """The global loss, and whether loss and gradients are finite on every rank; one reduction."""
+        bad = torch.zeros((), device=self.device)
+        for chunk in self.chunks:
+            for parameter in chunk.parameters():
+                if parameter.grad is not None:
+                    bad += (~torch.isfinite(parameter.grad.sum())).float()
+        facts = torch.stack([loss_sum.float().reshape(()), bad.reshape(())]).double()
+        dist.all_reduce(facts)
+        loss, num_bad = facts.tolist()
+        return loss / num_targets, num_bad == 0 and loss == loss and abs(loss) != float("inf")
+
+    def _drop_gradients(self) -> None:
+        for chunk in self.chunks:
+            for parameter in chunk.parameters():
+                parameter.grad = None
+
+
+def _same_groups_on_all_stages(
+    groups: list[dict[str, Any]], mup: Mup, *, device: str
+) -> tuple[list[dict[str, Any]], torch.nn.ParameterList]:
+    """DeepSpeed reduces the gradient norm once a group over TP × PP: every stage needs as many groups, in one order.
+
+    A role that this stage lacks (the middle of a pipeline has no embedding) gets a placeholder without gradient; the
+    placeholders come back too, since DeepSpeed wants every optimized parameter in the module.
+    """
+    placeholders = torch.nn.ParameterList()
+    if ps.get_pipeline_model_parallel_world_size() == 1:
+        return groups, placeholders
+    here = {group["role"]: group for group in groups}
+    roles: list[list[str]] = [[] for _ in range(ps.get_pipeline_model_parallel_world_size())]
+    dist.all_gather_object(roles, list(here), group=ps.get_pipeline_model_parallel_group())
+    for role in mup.table():
+        if any(role in stage for stage in roles) and role not in here:
+            placeholder = torch.nn.Parameter(torch.zeros(1, device=device, dtype=groups[0]["params"][0].dtype))
+            placeholders.append(placeholder)
+            here[role] = groups[0] | {"params": [placeholder], "role": str(role)}
+    return [here[role] for role in mup.table() if role in here], placeholders
+
+
+@contextmanager
+def eval_mode(engine: Engine):
+    """The model in evaluation mode for a while."""
+    for chunk in engine.chunks:
+        chunk.eval()
+    try:
+        yield
+    finally:
+        for chunk in engine.chunks:
+            chunk.train()

@@ -1,0 +1,93 @@
+"""Builds this rank's part of the model from a resolved run: Megatron-Core's GPTModel with the muP table attached."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from megatron.core import parallel_state as ps
+from megatron.core.models.gpt.gpt_model import GPTModel
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from megatron_patches.mup.init import initialise
+from megatron_patches.mup.model import attach, build_spec, configure
+from recipe.lower import mup_of
+from recipe.resolve import ResolvedRun
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_ACTIVATIONS: dict[str, Callable] = {"silu": F.silu}
+
+
+def initialise_parallel(resolved: ResolvedRun) -> None:
+    """Megatron-Core's process groups for this layout."""
+    layout = resolved.layout
+    ps.initialize_model_parallel(
+        tensor_model_parallel_size=layout.tp,
+        pipeline_model_parallel_size=layout.pp,
+        virtual_pipeline_model_parallel_size=layout.vp if layout.vp > 1 else None,
+        context_parallel_size=layout.cp,
+        create_gloo_process_groups=False,
+    )
+
+
+def transformer_config(arguments: dict[str, Any]) -> TransformerConfig:
+    """The lowered arguments (names of dtypes and functions) as upstream's object."""
+    named = dict(arguments)
+    for key in ("params_dtype", "pipeline_dtype"):
+        named[key] = _DTYPES[named[key]]
+    named["activation_func"] = _ACTIVATIONS[named["activation_func"]]
+    return TransformerConfig(**named)
+
+
+def build_chunks(
+    resolved: ResolvedRun, arguments: dict[str, Any], *, attention: str = "sdpa", device: str = "cpu"
+) -> list[GPTModel]:
+    """This rank's model chunks (several under interleaving), initialised, in training precision, on the device."""
+    mup, config = mup_of(resolved.config), transformer_config(arguments)
+    configure(config, mup)
+    vp = resolved.layout.vp
+    return [
+        _chunk(resolved, config, mup, attention=attention, device=device, vp_stage=stage if vp > 1 else None)
+        for stage in range(vp)
+    ]
+
+
+def _chunk(resolved: ResolvedRun, config: TransformerConfig, mup: Any, *, attention: str, device: str, vp_stage: int | None):
+    model = resolved.config.model
+    chunk = GPTModel(
+        config,
+        build_spec(config, mup=mup, attention=attention, vp_stage=vp_stage),
+        vocab_size=resolved.padded_vocab_size,
+        max_sequence_length=model.seq_length_tokens,
+        pre_process=ps.is_pipeline_first_stage(ignore_virtual=False, vp_stage=vp_stage),
+        post_process=ps.is_pipeline_last_stage(ignore_virtual=False, vp_stage=vp_stage),
+        position_embedding_type="rope",
+        rotary_base=model.rope_base,
+        share_embeddings_and_output_weights=model.tied,
+        vp_stage=vp_stage,
+    )
+    attach(chunk, mup)
+    initialise(chunk, mup, resolved.config.seed, config, vocab_size=model.vocab_size)
+    if chunk.post_process and resolved.padded_vocab_size > model.vocab_size:
+        _mask_padded_logits(chunk, vocab_size=model.vocab_size, padded=resolved.padded_vocab_size)
+    chunk = chunk.to(device)
+    for parameter in chunk.parameters():
+        if parameter.dtype == torch.bfloat16:
+            parameter.grad_dtype = torch.float32  # accumulate over micro batches in fp32 (torch ≥ 2.13)
+    return chunk
+
+
+def _mask_padded_logits(chunk: GPTModel, *, vocab_size: int, padded: int) -> None:
+    """Rows that only pad the vocabulary take no part in the softmax, so padding can't change the loss."""
+    tp, rank = ps.get_tensor_model_parallel_world_size(), ps.get_tensor_model_parallel_rank()
+    rows = padded // tp
+    first_pad = min(max(vocab_size - rank * rows, 0), rows)  # of this rank's rows
+    if first_pad == rows:
+        return
+
+    def mask(_module: torch.nn.Module, _inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:
+        logits, bias = output  # [s, b, padded/tp]
+        logits[..., first_pad:] = float("-inf")
+        return logits, bias
+
+    chunk.output_layer.register_forward_hook(mask)
