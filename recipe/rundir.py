@@ -68,8 +68,9 @@ class RunDir:
         return self.root / "code"
 
     @property
-    def sbatch(self) -> Path:
-        return self.root / "submit.sbatch"
+    def jobs(self) -> Path:
+        """What a cluster was asked to run: sbatch files, the chain's record, how each link ended."""
+        return self.root / "jobs"
 
     @property
     def attempts(self) -> Path:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from data_prep.atomic import write_json, write_text
-from data_prep.tokenizer import Tokenizer, load_tokenizer
 from recipe.config import ModelConfig
-from recipe.errors import CheckpointError, RunError
+from recipe.errors import CheckpointError
 from recipe.evaluate.heldout import heldout_sets
 from recipe.evaluate.live import Logits, run_logits
+from recipe.evaluate.tokenizer import tokenizer_of
 from recipe.evaluate.windows import resolved_of
 from recipe.export.card import model_card
 from recipe.export.chat import chat_template
@@ -125,18 +125,6 @@ def folded_tensors(
         for index, (name, part) in enumerate(zip(pair.llama, parts, strict=True)):
             folded = fold.apply(part, pair.kind, index)
             yield name, folded if dtype is None else folded.to(dtype)
-
-
-def tokenizer_of(resolved: ResolvedRun) -> Tokenizer:
-    """The run's tokenizer, held to the digest that the run was made with."""
-    if resolved.tokenizer_dir is None:
-        raise RunError(f"run {resolved.config.name} has no tokenizer: it was resolved without data")
-    tokenizer = load_tokenizer(resolved.tokenizer_dir)
-    if resolved.tokenizer_sha256 not in (None, tokenizer.sha256):
-        raise RunError(
-            f"{tokenizer.path}: digest {tokenizer.hash12} is not the run's {str(resolved.tokenizer_sha256)[:12]}"
-        )
-    return tokenizer
 
 
 def _write_small_files(resolved: ResolvedRun, folder: Path) -> Comparison | None:
