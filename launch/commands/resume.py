@@ -15,10 +15,16 @@ def resume(
 
     Example: windtunnel resume runs/demo
     """
+    from pathlib import Path
+
+    from launch.chain import resume_chain
     from launch.local import train_here
+    from launch.slurm.record import load_chain
     from recipe.resolve import ResolvedRun
     from recipe.rundir import RunDir, read_json
 
+    if load_chain(RunDir(Path(run))) is not None:
+        raise typer.Exit(resume_chain(RunDir(Path(run))))
     directory = RunDir.existing(run)
     layout = ResolvedRun.model_validate(read_json(directory.resolved)).layout
     raise typer.Exit(train_here(directory, num_processes=layout.world_size, retry=retry))

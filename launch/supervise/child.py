@@ -37,7 +37,7 @@ def _die_with_parent() -> None:
 
 def run_child(
     command: list[str], *, env: dict[str, str], received: list[signal.Signals], ask_to_leave: Callable[[int], None],
-    watch: Callable[[], None] = lambda: None, log: Path | None = None, own_session: bool = True,
+    watch: Callable[[], None] = lambda: None, log: Path | None = None,
 ) -> int:
     """Runs a command to its end and returns its exit code as `subprocess` tells it.
 
@@ -49,11 +49,10 @@ def run_child(
             second SIGINT kills instead.
         watch: Called a few times a second.
         log: Where the child's stdout and stderr go; ours where None.
-        own_session: False for srun, which must stay where SLURM's step accounting finds it.
     """
     with open(log, "ab") if log else nullcontext() as output:
         child = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=own_session,
+            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             preexec_fn=_die_with_parent,
         )
     asked_s = 0.0
@@ -62,11 +61,10 @@ def run_child(
             asked_s = time.monotonic()
             ask_to_leave(child.pid)
         if received.count(signal.SIGINT) > 1:
-            _kill_session(child.pid) if own_session else child.kill()
+            _kill_session(child.pid)
         watch()
         time.sleep(POLL_S)
-    if own_session:
-        _kill_session(child.pid)  # before the child is reaped, while the session's number can't be anybody else's
+    _kill_session(child.pid)  # before the child is reaped, while the session's number can't be anybody else's
     return child.wait()
 
 

@@ -1,0 +1,159 @@
+"""sbatch files: text from typed facts, every line explained. Pure; golden files hold it in the tests.
+
+The batch script does little: the environment, then one program in its place (`exec`, so that SLURM's signals to the
+script reach the program). What it takes to run it again stands in the file: `sbatch FILE` is a new submission.
+"""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.cluster import Site
+from launch.slurm.chain import Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a chain runs.
+
+    Attributes:
+        run_dir: Absolute.
+        folder: Directory of the submission, which relative paths in the recipe start from.
+        python: Interpreter of the jobs themselves.
+        num_nodes: Of a training job.
+        min_nodes: As few nodes as it may go on with.
+    """
+
+    run_dir: Path
+    folder: Path
+    python: str
+    num_nodes: int
+    min_nodes: int
+
+
+def job_name(link: Link, place: Place) -> str:
+    return f"wt-{place.run_dir.name}-{link.name}"
+
+
+def file_name(link: Link) -> str:
+    return f"{link.name}.sbatch"
+
+
+def render(link: Link, *, site: Site, place: Place) -> str:
+    """The sbatch file of one link."""
+    path = place.run_dir / "jobs" / file_name(link)
+    options = [*_common(link, site, place), *(_training(site, place) if link.train else _step(link, site))]
+    options += [(name, _value(value), "from the site file (extra)") for name, value in site.extra.items()]
+    width = max(len(_option(name, value)) for name, value, _ in options)
+    return "\n".join([
+        "#!/bin/bash",
+        f"# Windtunnel, run {place.run_dir.name}, link {link.name}: {link.purpose}.",
+        f"# Written by `windtunnel submit`; a new submission of just this link: sbatch {shlex.quote(str(path))}",
+        *(f"{_option(name, value):<{width}}  # {why}" for name, value, why in options),
+        "",
+        *_body(link, site, place),
+        "",
+    ])
+
+
+def _option(name: str, value: str | None) -> str:
+    return f"#SBATCH --{name}" if value is None else f"#SBATCH --{name}={value}"
+
+
+def _value(value: str | int | bool) -> str | None:
+    return None if value is True else str(value)
+
+
+def _common(link: Link, site: Site, place: Place) -> list[tuple[str, str | None, str]]:
+    run = place.run_dir
+    partition = site.partition if link.device else site.cpu_partition or site.partition
+    log = run / "jobs" / (f"{link.name}-%A_%a.log" if link.num_tasks else f"{link.name}-%j.log")
+    options: list[tuple[str, str | None, str]] = [
+        ("job-name", job_name(link, place), "as squeue shows it"),
+        ("partition", partition, "where it runs"),
+    ]
+    for name, value in (("account", site.account), ("qos", site.qos), ("reservation", site.reservation)):
+        if value:
+            options.append((name, value, "as the site wants it"))
+    if site.constraint and link.device:
+        options.append(("constraint", site.constraint, "only nodes with this feature"))
+    options += [
+        ("chdir", str(place.folder), "relative paths in the recipe start here"),
+        ("output", str(log), "what the batch script says, stderr too"),
+        ("open-mode", "append", "a requeued job goes on in the same log"),
+        ("export", "ALL", "NONE would hide from srun what this script exports"),
+    ]
+    return options
+
+
+def _training(site: Site, place: Place) -> list[tuple[str, str | None, str]]:
+    nodes = str(place.num_nodes)
+    if place.min_nodes < place.num_nodes:
+        nodes = f"{place.min_nodes}-{place.num_nodes}"
+    tasks = site.processes_per_node
+    return [
+        ("nodes", nodes, "fewer after a loss, where a range is given; the global batch stays"),
+        ("ntasks-per-node", str(tasks), "one process per accelerator"),
+        ("cpus-per-task", str(site.cpus_per_process), "cores of each process"),
+        *_whole_node(site),
+        ("time", _time(site.time_limit), "days-hours:minutes:seconds; the job requeues itself and goes on"),
+        ("signal", f"B:USR1@{round(site.leave_before)}", "so many seconds before the limit: write a checkpoint and leave"),
+        ("requeue", None, "may be started again, by us and after a node's loss"),
+    ]
+
+
+def _step(link: Link, site: Site) -> list[tuple[str, str | None, str]]:
+    cpus = site.cpus_per_process * (site.processes_per_node if link.device else 1)
+    options: list[tuple[str, str | None, str]] = [("nodes", "1", "one machine"), ("ntasks", "1", "one process")]
+    options.append(("cpus-per-task", str(cpus), "its cores"))
+    if link.device:
+        options += _whole_node(site)
+    options += [
+        ("time", _time(site.time_limit if link.device else site.cpu_time_limit), "days-hours:minutes:seconds"),
+        ("requeue", None, "what it does can be done again, and only what is missing is"),
+    ]
+    if link.num_tasks:
+        array = f"0-{link.num_tasks - 1}%{site.array_limit}"
+        options.insert(0, ("array", array, "each task takes its share; so many at once after the %"))
+    return options
+
+
+def _whole_node(site: Site) -> list[tuple[str, str | None, str]]:
+    options: list[tuple[str, str | None, str]] = []
+    if site.gres:
+        options.append(("gres", site.gres, "accelerators of each node"))
+    if site.memory_per_node:
+        options.append(("mem", f"{site.memory_per_node // 2**20}M", "memory of each node"))
+    if site.exclusive:
+        options.append(("exclusive", None, "whole nodes"))
+    return options
+
+
+def _time(seconds: float) -> str:
+    """SLURM counts in whole minutes, rounding up: 5400.0 → 0-01:30:00."""
+    minutes = -(-round(seconds) // 60)
+    return f"{minutes // 1440}-{minutes // 60 % 24:02d}:{minutes % 60:02d}:00"
+
+
+def _body(link: Link, site: Site, place: Place) -> list[str]:
+    run = place.run_dir
+    lines = ["set -euo pipefail  # a failed line ends the job: nothing runs in half an environment"]
+    lines += site.setup
+    if site.modules:
+        lines += ["module purge  # not what the submitting shell had loaded", f"module load {shlex.join(site.modules)}"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(site.environment.items())]
+    code = shlex.quote(str(run / "code" / "src"))
+    lines += [
+        f"export OMP_NUM_THREADS={site.cpus_per_process}  # threads of each process: its own cores",
+        f"export PYTHONPATH={code}  # the code as it was at submission: editing the checkout changes nothing here",
+        "export PYTHONSAFEPATH=1  # and not what lies in the current folder",
+        "unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT  # srun's tasks get theirs from SLURM's variables",
+        "unset ${!SBATCH_@}  # the submitting shell's wishes for its own jobs",
+    ]
+    if link.train:
+        lines.append("# Supervises from the first node: health check, one srun step of all ranks, then done, requeue or stop.")
+        program = ["launch.slurm.job", str(run), link.name]
+    else:
+        lines.append("# Runs the command below and records how it ended, for `windtunnel status`.")
+        program = ["launch.slurm.link", str(run), link.name, *link.arguments]
+    return [*lines, f"exec {shlex.join([place.python, '-u', '-m', *program])}"]

@@ -1,0 +1,179 @@
+"""From a recipe and a site to submitted jobs: plan (pure but for reading), check, write the files, submit in order."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from launch.cluster import Site
+from launch.errors import ClusterError, SlurmError
+from launch.slurm import client
+from launch.slurm.chain import Link, Request, build_chain
+from launch.slurm.check import cluster_faults, extra_faults, script_faults
+from launch.slurm.record import ChainRecord, LinkRecord, load_chain, read_end, save_chain
+from launch.slurm.render import Place, file_name, render
+from launch.slurm.snapshot import snapshot_code
+from recipe.config import RunConfig
+from recipe.resolve import resolve
+from recipe.rundir import RunDir, write_json, write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What would be submitted; nothing is written yet."""
+
+    run: RunDir
+    config: RunConfig
+    site: Site
+    request: Request
+    place: Place
+    links: list[Link]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """File name → text, in the order of submission."""
+        return {file_name(link): render(link, site=self.site, place=self.place) for link in self.links}
+
+
+def plan_submission(
+    config: RunConfig, *, site: Site, run_dir: Path, data_dir: Path, num_nodes: int, min_nodes: int | None = None,
+    branches: dict[str, int] | None = None, until: str = "report",
+) -> Submission:
+    """Raises `ConfigError` for a layout that doesn't fit the nodes, `ClusterError` for a run that was submitted before."""
+    run = RunDir(run_dir.absolute())
+    if load_chain(run) is not None:
+        raise ClusterError(f"{run_dir}: submitted before; `windtunnel resume {run_dir}` goes on, --run-dir names another place")
+    if run.config.exists():
+        raise ClusterError(f"{run_dir}: a run is there already; --run-dir names another place")
+    resolve(config, world_size=num_nodes * site.processes_per_node)
+    has_tokenizer, num_missing = _data_state(config, data_dir)
+    request = Request(
+        recipe=run.jobs / "recipe.yaml", run_dir=run.root, data_dir=data_dir.absolute(), has_tokenizer=has_tokenizer,
+        num_missing_shards=num_missing, branches=branches or {}, until=until,
+    )
+    place = Place(
+        run_dir=run.root, folder=Path.cwd(), python=site.python or sys.executable, num_nodes=num_nodes,
+        min_nodes=num_nodes if min_nodes is None else min_nodes,
+    )
+    return Submission(run=run, config=config, site=site, request=request, place=place, links=build_chain(request))
+
+
+def _data_state(config: RunConfig, data_dir: Path) -> tuple[bool, int | None]:
+    """(the tokenizer is there, how many shards are missing: None when that can't be known yet)."""
+    from recipe.data import data_status
+
+    tokenizer, sources = data_status(config, data_dir=data_dir)
+    if tokenizer is None:
+        return False, sum(source.num_shards for source in sources)
+    return True, sum(source.num_shards - source.num_done for source in sources)
+
+
+def check(submission: Submission, partitions: dict[str, client.Partition] | None) -> None:
+    """Raises `ClusterError` with everything that SLURM would refuse late or keep pending for ever.
+
+    Args:
+        partitions: From `client.partitions`; None where no cluster can be asked (a dry run elsewhere).
+    """
+    site, place = submission.site, submission.place
+    found = extra_faults(site)
+    if not 1 <= place.min_nodes <= place.num_nodes:
+        found.append(f"--min-nodes {place.min_nodes}: must be from 1 to --nodes {place.num_nodes}")
+    for name, text in submission.files.items():
+        found += [f"{name}: {fault}" for fault in script_faults(text)]
+    if partitions is not None:
+        found += cluster_faults(site, num_nodes=place.num_nodes, partitions=partitions)
+    if found:
+        raise ClusterError("\n".join(found))
+
+
+def check_dependency(job_id: str) -> None:
+    """Raises `ClusterError` for a job that isn't known or can't succeed any more: SLURM would start us at once, or never."""
+    try:
+        state = client.show_job(job_id).get("JobState", "")
+    except SlurmError as error:
+        raise ClusterError(f"--after {job_id}: no such job ({error})") from error
+    if state not in (*client.LIVE_STATES, "COMPLETED"):
+        raise ClusterError(f"--after {job_id}: that job ended as {state}; what waits for its success would never start")
+
+
+def write_files(submission: Submission) -> ChainRecord:
+    """The run directory as far as submission fills it: code snapshot, recipe, site, sbatch files, chain."""
+    run = submission.run
+    snapshot_code(run)
+    recipe = yaml.safe_dump(submission.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text(submission.request.recipe, f"# The recipe as submitted: presets and overrides merged.\n{recipe}")
+    write_json(run.jobs / "site.json", submission.site.model_dump(mode="json"))
+    for name, text in submission.files.items():
+        write_text(run.jobs / name, text)
+    chain = ChainRecord(
+        site=submission.site.name, recipe=str(submission.request.recipe), data_dir=str(submission.request.data_dir),
+        links=[
+            LinkRecord(
+                name=link.name, purpose=link.purpose, train=link.train, arguments=list(link.arguments), after=list(link.after),
+                num_tasks=link.num_tasks,
+            )
+            for link in submission.links
+        ],
+    )
+    save_chain(run, chain)
+    return chain
+
+
+def submit_links(run: RunDir, chain: ChainRecord, *, after: tuple[str, ...] = ()) -> list[str]:
+    """Submits every link that isn't done, in order; all or none. Returns their names.
+
+    A link waits for those of its predecessors that are submitted now; the first ones for `after`.
+    """
+    submitted: dict[str, str] = {}
+    try:
+        for link in chain.links:
+            if is_done(run, link):
+                continue
+            path = run.jobs / f"{link.name}.sbatch"
+            if wrong := script_faults(path.read_text(encoding="utf-8")):
+                raise ClusterError("\n".join(f"{path}: {fault}" for fault in wrong))
+            before = tuple(submitted[name] for name in link.after if name in submitted)
+            submitted[link.name] = client.sbatch(str(path), after=before or after, options=_missing_tasks(run, link))
+    except BaseException:
+        client.cancel(list(submitted.values()))
+        raise
+    for name, job in submitted.items():
+        chain.link(name).jobs.append(job)
+        chain.link(name).time = time.time()
+    chain.cancelled = None
+    save_chain(run, chain)
+    return list(submitted)
+
+
+def is_done(run: RunDir, link: LinkRecord) -> bool:
+    """Whether a link has succeeded, by its own record of it."""
+    if link.num_tasks:
+        return not undone_tasks(run, link)
+    end = read_end(run, link.name)
+    return end is not None and end.exit_code == 0
+
+
+def undone_tasks(run: RunDir, link: LinkRecord) -> list[int]:
+    ends = ((task, read_end(run, link.name, task)) for task in range(link.num_tasks))
+    return [task for task, end in ends if end is None or end.exit_code != 0]
+
+
+def _missing_tasks(run: RunDir, link: LinkRecord) -> tuple[str, ...]:
+    """Of an array that ran before, only the tasks that didn't succeed."""
+    left = undone_tasks(run, link)
+    if not link.num_tasks or len(left) == link.num_tasks:
+        return ()
+    return (f"--array={','.join(str(task) for task in left)}",)
+
+
+def graph(links: list[Link]) -> str:
+    """The dependencies, a line each."""
+    width = max(len(link.name) for link in links)
+    lines = []
+    for link in links:
+        array = f" [array of {link.num_tasks}]" if link.num_tasks else ""
+        after = f" after {', '.join(link.after)}" if link.after else ""
+        lines.append(f"{link.name:<{width}}  {link.purpose}{array}{after}")
+    return "\n".join(lines)
