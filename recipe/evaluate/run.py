@@ -13,7 +13,8 @@ from recipe.evaluate.generate import continuations
 from recipe.evaluate.heldout import bytes_per_token, evaluate_heldout, heldout_sets, write_heldout
 from recipe.evaluate.live import Logits, run_logits, token_nats
 from recipe.evaluate.tokenizer import tokenizer_of
-from recipe.evaluate.windows import resolved_of, seen_windows
+from recipe.evaluate.windows import seen_windows
+from recipe.prepare import load_resolved
 from recipe.resolve import ResolvedRun
 from recipe.rundir import RunDir
 
@@ -27,7 +28,7 @@ def evaluate_checkpoint(run: RunDir, checkpoint: Path, *, baselines: bool = True
     Returns:
         What was written into `eval/heldout-<stage>-<tokens>.json`.
     """
-    resolved = resolved_of(run)
+    resolved = load_resolved(run)
     state = CheckpointReader(checkpoint).state
     stage, tokens = str(state["stage"]), int(state["tokens"])
     logits = run_logits(run, checkpoint, vocab_size=resolved.config.model.vocab_size)

@@ -5,13 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from recipe.resolve import ResolvedRun
-from recipe.rundir import RunDir, read_json
 from recipe.stream import TokenStore, open_streams
-
-
-def resolved_of(run: RunDir) -> ResolvedRun:
-    """The resolved run in a run directory."""
-    return ResolvedRun.model_validate(read_json(run.resolved))
 
 
 def heldout_windows(store: TokenStore, *, seq_length_tokens: int, max_tokens: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from data_prep.errors import DataError
 from data_prep.manifest import Manifest
 from data_prep.sources.python_doctests import CATEGORIES
 from recipe.evaluate.results import heldout_results, latest_samples, result_files
-from recipe.evaluate.windows import resolved_of
+from recipe.prepare import load_resolved
 from recipe.resolve import ResolvedRun
 from recipe.rundir import RunDir, read_json, read_jsonl
 
@@ -25,7 +25,7 @@ class RunView:
 
     @cached_property
     def resolved(self) -> ResolvedRun:
-        return resolved_of(self.run)
+        return load_resolved(self.run)
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:

@@ -1,0 +1,94 @@
+"""A checkpoint in conversation with a terminal: text in, text out, a piece at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.tokenizer import Tokenizer
+from recipe.errors import RunError
+from recipe.evaluate.generate import stream
+from recipe.evaluate.live import Logits, run_logits
+from recipe.evaluate.tokenizer import tokenizer_of
+from recipe.export.chat import chat_template
+from recipe.prepare import load_resolved
+from recipe.rundir import RunDir
+
+
+@dataclass
+class Speaker:
+    """A model with its tokenizer and how it is sampled."""
+
+    logits: Logits
+    tokenizer: Tokenizer
+    template: str | None
+    context_tokens: int
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+
+    @classmethod
+    def of(
+        cls, run: RunDir, checkpoint: Path, *, max_new_tokens: int, temperature: float, top_p: float, seed: int
+    ) -> "Speaker":
+        """Loads a run's checkpoint."""
+        resolved = load_resolved(run)
+        return cls(
+            logits=run_logits(run, checkpoint, vocab_size=resolved.config.model.vocab_size),
+            tokenizer=tokenizer_of(resolved),
+            template=chat_template(resolved.config),
+            context_tokens=resolved.config.model.seq_length_tokens,
+            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed,
+        )
+
+    def say(self, text: str) -> Iterator[str]:
+        """Continues a text; yields what each token adds, once it makes whole characters."""
+        prompt = self.tokenizer.encode(text) or [self.tokenizer.eod_id]  # nothing to go on from: a new document
+        tokens: list[int] = []
+        said = ""
+        for token in stream(
+            self.logits, prompt, max_new_tokens=self.max_new_tokens, context_tokens=self.context_tokens,
+            temperature=self.temperature, top_p=self.top_p, seed=self.seed, stop_id=self.tokenizer.eod_id,
+        ):
+            tokens.append(token)
+            whole = self.tokenizer.decode(tokens)
+            if whole.endswith("\ufffd"):  # bytes of a character that isn't complete
+                continue
+            yield whole[len(said) :]
+            said = whole
+
+
+def converse(speaker: Speaker) -> None:
+    """Reads turns from standard input until it ends; raises `RunError` for a run without instruction data."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    if speaker.template is None:
+        raise RunError("this run has no instruction data, so it knows no turns; use --prompt")
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(without_generation_tags(speaker.template))
+    messages: list[dict[str, str]] = []
+    while (line := _ask()) is not None:
+        messages.append({"role": "user", "content": line})
+        text = template.render(messages=messages, add_generation_prompt=True, bos_token="", eos_token="</s>")
+        answer = ""
+        for piece in speaker.say(text):
+            answer += piece
+            print(piece, end="", flush=True)
+            if "\n\nUser:" in answer:  # the built-in template's next turn: the model speaks for the user
+                break
+        print()
+        messages.append({"role": "assistant", "content": answer.split("\n\nUser:")[0]})
+
+
+def without_generation_tags(template: str) -> str:
+    """Marks around what the model is to say matter in training only."""
+    import re
+
+    return re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)
+
+
+def _ask() -> str | None:
+    try:
+        return input("> ")
+    except EOFError:
+        return None

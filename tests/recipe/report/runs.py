@@ -1,0 +1,62 @@
+"""Run directories as training leaves them, small and known, for the report's tests."""
+
+import json
+from math import exp
+from pathlib import Path
+
+from recipe.config import RunConfig
+from recipe.resolve import resolve
+from recipe.rundir import RunDir, write_json, write_text
+
+RECIPE = {
+    "name": "small",
+    "model": {
+        "num_layers": 2, "hidden_size": 32, "ffn_hidden_size": 64, "num_heads": 4, "num_kv_heads": 2, "seq_length_tokens": 16,
+        "vocab_size": 300,
+    },
+    "sources": {
+        "docs": {"path": "docs/*.jsonl"}, "code": {"path": "code/*.jsonl"},
+        "sums": {"path": "sums/*.jsonl", "kind": "sft", "category": "math"},
+    },
+    "stages": [
+        {"name": "stable", "tokens": 19200, "mixture": {"docs": 60, "code": 40}},
+        {"name": "decay", "tokens": 6400, "mixture": {"docs": 30, "sums": 70}, "lr": {"shape": "linear"}},
+    ],
+    "optim": {"peak_lr": 0.01},
+    "batch": {"global_tokens": 64},
+}
+
+
+def write_run(root: Path, *, num_steps: int = 400, worse_by: float = 0.0) -> RunDir:
+    """A run of 400 steps, restarted once, evaluated twice, that loses to the trigram on one source."""
+    config = RunConfig.model_validate(RECIPE | {"name": root.name})
+    resolved = resolve(config, world_size=1)
+    run = RunDir(root)
+    write_json(run.resolved, resolved.model_dump(mode="json"))
+    write_text(run.recipe, json.dumps(RECIPE))
+    write_json(run.versions, {"torch": "2.13.0", "note": "<script>alert(1)</script>"})
+    write_json(run.patches, [{"name": "mup.embedding", "why": "output × scale_emb"}])
+    lines = [json.dumps(_step(step, resolved, worse_by)) for step in range(num_steps)]
+    write_text(run.metrics, "\n".join(lines) + "\n")
+    for tokens, better in ((19200, 0.0), (25600, 0.5)):
+        write_json(run.heldout("stable" if better == 0 else "decay", tokens), _heldout(tokens, worse_by - better))
+    samples = [{"source": "docs", "prompt": "Once <b>", "continuation": " upon & a time"}]
+    write_json(run.eval / "samples-decay-000000000025600.json", {"tokens": 25600, "stage": "decay", "samples": samples})
+    return run
+
+
+def _step(step: int, resolved, worse_by: float) -> dict:
+    tokens = 64 * (step + 1)
+    return {
+        "step": step + 1, "stage": resolved.stages[resolved.stage_at(step)].name, "tokens": tokens,
+        "loss": 2 + worse_by + 4 * exp(-step / 60) + 0.05 * (-1) ** step, "grad_norm": 0.5, "lr": 0.01, "lr_by_role": {},
+        "batch_seqs": 4, "tokens_per_s": 1000.0, "step_s": 0.064, "phase_s": {"data": 0.004, "optimizer": 0.06}, "tflops": 0.1,
+        "mfu_frac": 0.25, "attempt": 1 if step < 250 else 2, "skipped": False,
+    }
+
+
+def _heldout(tokens: int, add: float) -> dict:
+    counts = {"unigram": 5.0, "bigram": 3.5, "trigram": 3.0}
+    row = {"bits_per_byte": 1.5, "num_tokens": 1600, "num_bytes": 5000, "baselines": counts}
+    sources = {"docs": row | {"loss_nats": 2.75 + add}, "code": row | {"loss_nats": 3.75 + add}}
+    return {"tokens": tokens, "stage": "x", "sources": sources}

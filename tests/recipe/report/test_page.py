@@ -1,0 +1,193 @@
+"""The page: whole, self-contained, honest about what is missing, readable in both themes, and alive in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from recipe.report.collect import RunView
+from recipe.report.page import ASSETS, render, write_report
+from recipe.rundir import write_text
+from tests.recipe.report.runs import write_run
+
+VOID = {"meta", "link", "br", "input", "img", "hr"}
+
+
+class Outline(HTMLParser):
+    """Checks that elements nest, and gathers what leads outside."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.feed(page)
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        found = dict(attributes)
+        self.links += [found[key] for key in ("href", "src") if key in found]
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report([write_run(tmp_path_factory.mktemp("runs") / "one")]).read_text(encoding="utf-8")
+
+
+def charts(page: str) -> dict[str, dict]:
+    found = re.findall(r'<script type="application/json">(.*?)</script>', page, re.S)
+    return {spec["id"]: spec for spec in map(json.loads, found)}
+
+
+def test_the_page_is_well_formed_and_needs_no_network(page: str) -> None:
+    outline = Outline(page)
+    assert len(set(outline.ids)) == len(outline.ids)
+    assert all(link.startswith("#") or link == "data:," for link in outline.links)
+    assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
+    assert "url(http" not in page
+    assert len(page) < 5_000_000
+
+
+def test_what_the_run_wrote_is_text_not_markup(page: str) -> None:
+    assert "<script>alert" not in page
+    assert "Once &lt;b&gt;" in page
+
+
+def test_loss_and_learning_rate_share_one_axis_through_both_stages(page: str) -> None:
+    training = charts(page)["training"]
+    assert [panel["id"] for panel in training["panels"]] == ["loss", "lr"]
+    assert [band["label"] for band in training["bands"]] == ["stable", "decay"]
+    raw, mean = training["panels"][0]["series"]
+    assert raw["x"][-1] == 25600
+    assert max(mean["y"][-50:]) - min(mean["y"][-50:]) < max(raw["y"][-50:]) - min(raw["y"][-50:])
+    assert charts(page)["throughput"]["marks"] == [{"x": 64 * 251, "label": "attempt 2"}]
+
+
+def test_the_heldout_table_shows_a_defeat_as_one(page: str) -> None:
+    assert "+0.7500" in page  # docs: 3.0 − 2.25
+    assert "−0.2500" in page  # code: 3.0 − 3.25
+    assert 'class="num bad"' in page
+
+
+def test_empty_categories_are_named(page: str) -> None:
+    assert "math (sums)" in page
+    for category in ("code", "logic", "knowledge", "commonsense"):
+        assert f"{category}: empty" in page
+
+
+def test_runs_side_by_side(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "first"), write_run(tmp_path / "second", worse_by=0.3)]
+    path = write_report(runs, tmp_path / "both.html")
+    page = path.read_text(encoding="utf-8")
+    Outline(page)
+    names = {series["name"] for series in charts(page)["training"]["panels"][0]["series"]}
+    assert names == {"first", "second"}
+    assert not (tmp_path / "first" / "report.html").exists()
+
+
+def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "new", num_steps=0)
+    for file in run.eval.iterdir():
+        file.unlink()
+    run.metrics.unlink()
+    page = render([RunView(run)])
+    Outline(page)
+    assert "No step has been taken yet" in page
+    assert "Not evaluated yet" in page
+
+
+def test_a_line_cut_short_and_a_step_run_twice(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "killed")
+    again = json.dumps(RunView(run).metrics[10] | {"loss": 9.5, "attempt": 2})
+    write_text(run.metrics, run.metrics.read_text() + again + "\n" + '{"step": 401, "lo')
+    metrics = RunView(run).metrics
+    assert len(metrics) == 400
+    assert metrics[10]["loss"] == 9.5
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG 2.2 contrast ratio of two #rrggbb colors."""
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [":root {", ':root[data-theme="dark"] {'])
+def test_text_and_lines_stand_out_in_both_themes(theme: str) -> None:
+    css = (ASSETS / "style.css").read_text(encoding="utf-8")
+    block = css.split(theme, 1)[1].split("}", 1)[0]
+    colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
+    for paper in ("paper", "card"):
+        for name in ("ink", "muted", "accent", "good", "bad"):
+            assert contrast(colors[name], colors[paper]) >= 4.5, (name, paper)
+        for number in range(8):
+            assert contrast(colors[f"c{number}"], colors[paper]) >= 3, (number, paper)
+
+
+DRIVER = """
+<script>
+const report = (text) => {
+  const line = document.createElement("pre");
+  Object.assign(line, { className: "driver", textContent: text, hidden: true });
+  document.body.append(line);
+};
+window.addEventListener("error", (event) => report("ERROR " + event.message));
+window.addEventListener("load", () => setTimeout(() => {
+  const root = document.querySelector("#chart-training"), svg = root.querySelector("svg"), tip = root.querySelector(".tip");
+  const key = (name) => svg.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+  const label = () => [...svg.querySelectorAll("text.axis")].map((node) => node.textContent).join(" ");
+  svg.focus();
+  key("ArrowRight");
+  report("TIP " + (tip.hidden ? "hidden" : tip.textContent));
+  const before = label();
+  key("+");
+  report("ZOOMED " + (label() !== before));
+  key("0");
+  report("BACK " + (label() === before));
+  const log = [...root.querySelectorAll("button")].find((button) => button.textContent === "log values");
+  log.click();
+  report("LOG " + (label() !== before) + " " + log.getAttribute("aria-pressed"));
+  document.getElementById("theme").click();
+  report("THEME " + document.documentElement.dataset.theme);
+  report("WIDE " + (document.documentElement.scrollWidth > innerWidth));
+  const drawn = (node) => node.querySelectorAll("path").length > 0;
+  report("CHARTS " + [...document.querySelectorAll(".chart svg")].every(drawn));
+}, 300));
+</script></body>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium (Debian package chromium)")
+@pytest.mark.parametrize("width_px", [480, 1280])
+def test_in_a_real_browser(page: str, tmp_path: Path, width_px: int) -> None:
+    """No script error, keyboard reads and zooms, axes turn logarithmic, nothing runs over the edge."""
+    file = tmp_path / "driven.html"
+    file.write_text(page.replace("</body>", DRIVER), encoding="utf-8")
+    command = [
+        "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width_px},900",
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--enable-logging=stderr", "--v=0",
+        "--dump-dom", file.as_uri() + "?theme=light",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    said = re.findall(r'<pre class="driver"[^>]*>(.*?)</pre>', done.stdout)
+    assert "CONSOLE" not in done.stderr
+    assert said[0].startswith("TIP ")
+    assert "tokens" in said[0]
+    assert said[1:] == ["ZOOMED true", "BACK true", "LOG true true", "THEME dark", "WIDE false", "CHARTS true"]
