@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import megatron_patches
-from tests.megatron_patches.harness import start_world
+from megatron_patches.cpu.world import single_process_world
 
 
 @pytest.fixture
@@ -15,6 +15,6 @@ def cpu() -> Iterator[megatron_patches.Applied]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with megatron_patches.apply(cpu=True) as applied:
-        start_world()
+        single_process_world()
         yield applied
     torch.set_num_threads(threads)

@@ -16,16 +16,6 @@ from megatron_patches.mup.rules import Mup
 ROOT = Path(__file__).parents[2]
 
 
-def start_world() -> None:
-    """A process group of one and Megatron-Core's groups on it; does nothing the second time."""
-    from megatron.core import parallel_state as ps
-
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    if not ps.model_parallel_is_initialized():
-        ps.initialize_model_parallel()
-
-
 def transformer_config(
     *, layers: int = 4, hidden: int = 64, ffn: int = 160, heads: int = 4, groups: int = 2, **more: Any
 ) -> Any:
