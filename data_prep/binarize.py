@@ -139,6 +139,7 @@ def total_counts(plan: Plan) -> Counts:
         counts = read_counts(plan, shard)
         total.num_read += counts.num_read
         total.num_rejected += counts.num_rejected
+        total.num_dropped += counts.num_dropped
         for kind, seen in counts.rejects.items():
             known = total.rejects.setdefault(kind, {"count": 0, "first": seen["first"]})
             known["count"] += seen["count"]  # type: ignore[operator]

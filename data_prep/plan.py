@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_prep.atomic import write_json
+from data_prep.dedup.drops import DropList
 from data_prep.errors import SourceError
 from data_prep.sources import Piece, SourceSpec, pieces
 from data_prep.tokenizer import Tokenizer
@@ -32,6 +33,7 @@ class Plan:
         tokenizer_path: The model file (each worker loads it).
         tokenizer_sha256: Its digest.
         shards: The pieces of each shard, in order.
+        drops_sha256: Digest of the source's drop lists (``dedup``, ``contamination``); empty where nothing is dropped.
     """
 
     spec: SourceSpec
@@ -40,6 +42,7 @@ class Plan:
     tokenizer_sha256: str
     shard_bytes: int
     shards: tuple[tuple[Piece, ...], ...]
+    drops_sha256: str = ""
 
     @property
     def num_shards(self) -> int:
@@ -74,6 +77,7 @@ class Plan:
             "format": 1,
             "tokenizer_sha256": self.tokenizer_sha256,
             **decisive,
+            "drops_sha256": self.drops_sha256,
             "shard_bytes": self.shard_bytes,
             "shards": shards,
         }
@@ -131,4 +135,5 @@ def make_plan(spec: SourceSpec, *, tokenizer: Tokenizer, data_dir: Path | str, s
     if current:
         shards.append(tuple(current))
     folder = Path(data_dir) / spec.name / tokenizer.hash12
-    return Plan(spec, folder, tokenizer.path, tokenizer.sha256, shard_bytes, tuple(shards))
+    drops = DropList.load(data_dir, spec.name)
+    return Plan(spec, folder, tokenizer.path, tokenizer.sha256, shard_bytes, tuple(shards), drops.digest)

@@ -17,6 +17,7 @@ import numpy as np
 import xxhash
 
 from data_prep.atomic import sync_folder, write_json
+from data_prep.dedup.drops import DropList
 from data_prep.encode import Encoded, PlainEncoder, make_encoder
 from data_prep.errors import DataError, RejectLimitError
 from data_prep.indexed import IndexedWriter
@@ -26,15 +27,17 @@ from data_prep.sources import Block, Reject, blocks
 from data_prep.sources.block import heldout_limit
 from data_prep.tokenizer import load_tokenizer
 
+DROPPED = 2  # beside held out (1) or not (0)
 HOPELESS_REJECTS = 1_000  # a shard above this and above the limit stops at once; the limit itself is the source's
 
 
 @dataclass
 class Counts:
-    """What became of the records: read = written + rejected, always."""
+    """What became of the records: read = written + rejected + dropped, always."""
 
     num_read: int = 0
     num_rejected: int = 0
+    num_dropped: int = 0  # named by a drop list
     rejects: dict[str, dict[str, object]] = field(default_factory=dict)  # kind -> count and first
 
     def reject(self, item: Reject) -> None:
@@ -175,20 +178,24 @@ def _write(
     writers = {split: _SplitWriter(plan.split_dir(split), name, dtype=dtype, stack=stack) for split in SPLITS}
     counts, rejects = Counts(), _RejectsFile(plan.rejects_path(shard), stack)
     limit = np.uint64(min(heldout_limit(plan.spec.heldout_frac), 2**64 - 1))
+    drops = DropList.load(plan.folder.parents[1], plan.spec.name)
+    if drops.digest != plan.drops_sha256:
+        raise DataError(f"source {plan.spec.name}: its drop lists changed during the work; run `windtunnel tokenize` again")
     for piece in plan.shards[shard]:
-        for block in blocks(plan.spec, piece, fast=encoder.fast):
+        for block in blocks(plan.spec, piece, fast=encoder.fast, drops=drops):
             for item in block.rejects:
                 counts.reject(item)
                 rejects.write(item)
             _stop_if_hopeless(plan, shard, counts)
             if block.num_documents:
                 counts.num_read += block.num_documents
+                counts.num_dropped += 0 if block.dropped is None else int(block.dropped.sum())
                 _append(writers, block, encoder.encode(block), block.keys < limit)
             advance(block.size_bytes)
     entries = {split: writers[split].finish(masked=masked) for split in SPLITS}
     written = sum(entry.num_documents for entry in entries.values())
-    if counts.num_read != written + counts.num_rejected:
-        raise DataError(f"{plan.folder}: {counts.num_read} read, {written} written, {counts.num_rejected} rejected: a bug")
+    if counts.num_read != written + counts.num_rejected + counts.num_dropped:
+        raise DataError(f"{plan.folder}: {written} documents written, but {counts}: a bug")
     rejects.publish()
     for split in SPLITS:
         writers[split].publish()
@@ -199,15 +206,20 @@ def _write(
 
 
 def _append(writers: dict[str, _SplitWriter], block: Block, encoded: Encoded, heldout: np.ndarray) -> None:
-    """Deals a block's documents to the two splits, in runs (held-out ones are few)."""
+    """Deals a block's documents to the two splits, in runs (held-out and dropped ones are few)."""
     ends = np.cumsum(encoded.sizes)
     text_bytes = block.text_bytes
-    changes = np.flatnonzero(heldout[1:] != heldout[:-1]) + 1
-    bounds = [0, *changes.tolist(), len(heldout)]
+    side = heldout.astype(np.int8)
+    if block.dropped is not None:
+        side[block.dropped] = DROPPED
+    changes = np.flatnonzero(side[1:] != side[:-1]) + 1
+    bounds = [0, *changes.tolist(), len(side)]
     for start, end in itertools.pairwise(bounds):
+        if side[start] == DROPPED:
+            continue
         tokens = slice(int(ends[start - 1]) if start else 0, int(ends[end - 1]))
         mask = None if encoded.mask is None else encoded.mask[tokens]
-        split = "heldout" if heldout[start] else "train"
+        split = "heldout" if side[start] else "train"
         writers[split].append(encoded.ids[tokens], encoded.sizes[start:end], mask, int(text_bytes[start:end].sum()))
 
 

@@ -40,7 +40,7 @@ class DropList:
         for path in files:
             try:
                 hashes = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (OSError, EOFError, ValueError) as error:
                 raise DataError(f"{path}: not a drop list: {error}; remove it and run dedup or contamination again") from error
             if hashes.dtype != np.uint64 or hashes.ndim != 1:
                 raise DataError(f"{path}: not a drop list: {hashes.dtype} of {hashes.ndim} dimensions, and not sorted uint64")

@@ -28,6 +28,7 @@ from data_prep.sources.spec import Segment
 OPEN, CLOSE, GENERATION_START, GENERATION_END = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
 END = "</s>"  # what templates get as eos_token; see Segment.special
 _PARTS = re.compile(f"({OPEN}[0-9]+[slr]*{CLOSE}|{GENERATION_START}|{GENERATION_END})")
+_SLOT = re.compile(f"{OPEN}([0-9]+)([slr]*){CLOSE}")
 # Text of the template that names one token of the tokenizer, if it has such a control piece.
 SPECIAL = re.compile(r"(<\|[^|<>\s]+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>)")
 
@@ -128,11 +129,11 @@ class ChatTemplate:
         for part in _PARTS.split(marked):
             if part in (GENERATION_START, GENERATION_END):
                 generating = part == GENERATION_START
-            elif part.startswith(OPEN):
-                message = messages[int(part[1:-1].rstrip("slr"))]
+            elif slot := _SLOT.fullmatch(part):
+                message = messages[int(slot[1])]
                 assistant = message.role == "assistant"
                 ending = assistant and not self.has_generation
-                if text := _stripped(message.content, part):
+                if text := _stripped(message.content, slot[2]):
                     yield Segment(text, generating if self.has_generation else assistant)
             elif part:
                 yield from _template_text(part, generating=generating, ending=ending)
@@ -147,8 +148,8 @@ def _template_text(text: str, *, generating: bool, ending: bool) -> Iterator[Seg
         yield Segment(piece, generating or index <= first, special=bool(SPECIAL.fullmatch(piece)))
 
 
-def _stripped(content: str, placeholder: str) -> str:
-    for operation in placeholder[1:-1].lstrip("0123456789"):
+def _stripped(content: str, operations: str) -> str:
+    for operation in operations:
         content = {"s": content.strip, "l": content.lstrip, "r": content.rstrip}[operation]()
     return content
 

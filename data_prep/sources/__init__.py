@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Iterator
 from types import ModuleType
 
+from data_prep.dedup.drops import DropList
 from data_prep.errors import SourceError
 from data_prep.sources.block import Block, from_documents
 from data_prep.sources.spec import Document, Piece, Reject, Segment, SourceSpec
@@ -60,12 +61,12 @@ def read(spec: SourceSpec, piece: Piece) -> Iterator[Document | Reject]:
     return kind_module(spec).read(spec, piece)
 
 
-def blocks(spec: SourceSpec, piece: Piece, *, fast: bool) -> Iterator[Block]:
+def blocks(spec: SourceSpec, piece: Piece, *, fast: bool, drops: DropList | None = None) -> Iterator[Block]:
     """What ``read`` gives, in blocks; by the kind's compiled reader (``fast_blocks``) where asked for and there."""
     module = kind_module(spec)
     if fast and hasattr(module, "fast_blocks"):
-        return module.fast_blocks(spec, piece)
-    return from_documents(module.read(spec, piece))
+        return module.fast_blocks(spec, piece, drops=drops)
+    return from_documents(module.read(spec, piece), drops=drops)
 
 
 def documents(spec: SourceSpec) -> Iterator[Document]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
+from data_prep.dedup.drops import DropList
 from data_prep.sources.spec import Document, Reject
 
 BLOCK_BYTES = 1 << 20
@@ -27,6 +28,7 @@ class Block:
         loss: Whether each text counts in the loss; None where all do. [num_texts]
         special: Texts that may stand for one control piece: {position: name}.
         rejects: Records that gave no document.
+        dropped: Documents that a drop list names; None where it names none of the source. [num_documents]
     """
 
     blob: bytes | np.ndarray
@@ -36,6 +38,7 @@ class Block:
     loss: np.ndarray | None = None
     special: dict[int, str] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
+    dropped: np.ndarray | None = None
 
     @property
     def num_documents(self) -> int:
@@ -69,21 +72,23 @@ def heldout_limit(heldout_frac: float) -> int:
     return int(heldout_frac * 2**64)
 
 
-def from_documents(items: Iterable[Document | Reject]) -> Iterator[Block]:
+def from_documents(items: Iterable[Document | Reject], *, drops: DropList | None = None) -> Iterator[Block]:
     """Gathers documents and rejects into blocks of about BLOCK_BYTES."""
-    gathered = _Gathered()
+    gathered = _Gathered(drops)
     for item in items:
         gathered.add(item)
         if gathered.size_bytes >= BLOCK_BYTES or len(gathered.rejects) >= 1000:
             yield gathered.block()
-            gathered = _Gathered()
+            gathered = _Gathered(drops)
     yield gathered.block()
 
 
 class _Gathered:
     """A block that is being filled."""
 
-    def __init__(self) -> None:
+    def __init__(self, drops: DropList | None) -> None:
+        self.drops = drops or None  # an empty list costs nothing
+        self.dropped: list[bool] = []
         self.texts: list[bytes] = []
         self.keys: list[int] = []
         self.first_text: list[int] = []
@@ -104,6 +109,8 @@ class _Gathered:
         self.size_bytes += len(text)
         self.first_text.append(len(self.texts))
         self.keys.append(split_key(item.group.encode("utf-8", "surrogatepass") if item.group else text))
+        if self.drops:
+            self.dropped.append(item.id in self.drops)
         if not item.segments:
             self.texts.append(text)
             self.loss.append(True)
@@ -125,4 +132,5 @@ class _Gathered:
             loss=None if all(self.loss) else np.array(self.loss, dtype=bool),
             special=self.special,
             rejects=self.rejects,
+            dropped=np.array(self.dropped, dtype=bool) if self.drops else None,
         )

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
+from data_prep.dedup.drops import DropList, id_hash
 from data_prep.errors import SourceError
 from data_prep.native.lines import NativeJsonl
 from data_prep.sources.block import SPLIT_SEED, Block, from_documents
@@ -45,7 +47,7 @@ def read(spec: SourceSpec, piece: Piece) -> Iterator[Document | Reject]:
         yield document(spec.field, record, file=piece.file, line=line, offset=offset)
 
 
-def fast_blocks(spec: SourceSpec, piece: Piece) -> Iterator[Block]:
+def fast_blocks(spec: SourceSpec, piece: Piece, *, drops: DropList | None = None) -> Iterator[Block]:
     """The same documents and rejects as ``read`` gives, in blocks, by the compiled reader; odd lines go through orjson.
 
     A block's arrays are overwritten by the next.
@@ -54,6 +56,7 @@ def fast_blocks(spec: SourceSpec, piece: Piece) -> Iterator[Block]:
     field, line = spec.field.encode("utf-8"), 0
     for offset, raw in ahead(line_blocks(piece.file, start=piece.start, end=piece.end, block_bytes=BLOCK_BYTES)):
         blob, offsets, keys, odd, num_lines = reader.extract(raw, field)
+        dropped = _dropped(piece.file, offset, raw, odd[:, 2], drops) if drops else None
         done, rejects = 0, []
         for start, end, number, documents in odd.tolist():
             place = {"file": piece.file, "line": line + number + 1, "offset": offset + start}
@@ -61,11 +64,25 @@ def fast_blocks(spec: SourceSpec, piece: Piece) -> Iterator[Block]:
             if isinstance(item, Reject):
                 rejects.append(item)
                 continue
-            yield Block(blob, offsets[done : documents + 1], keys[done:documents], rejects=rejects)
-            yield from from_documents([item])
+            gone = _part(dropped, done, documents)
+            yield Block(blob, offsets[done : documents + 1], keys[done:documents], rejects=rejects, dropped=gone)
+            yield from from_documents([item], drops=drops)
             done, rejects = documents, []
-        yield Block(blob, offsets[done:], keys[done:], rejects=rejects)
+        yield Block(blob, offsets[done:], keys[done:], rejects=rejects, dropped=_part(dropped, done, None))
         line += num_lines
+
+
+def _dropped(file: str, offset: int, raw: bytes, odd_lines: np.ndarray, drops: DropList) -> np.ndarray:
+    """Whether each document of a block of lines is dropped; every line that isn't odd is one. bool [documents]"""
+    ends = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == ord("\n")) + 1
+    starts = np.concatenate(([0], ends))
+    starts = np.delete(starts[starts < len(raw)], odd_lines)
+    ids = [id_hash(f"{file}:{offset + start}") for start in starts.tolist()]
+    return drops.among(np.array(ids, dtype=np.uint64))
+
+
+def _part(flags: np.ndarray | None, start: int, end: int | None) -> np.ndarray | None:
+    return None if flags is None else flags[start:end]
 
 
 def records(spec: SourceSpec, piece: Piece) -> Iterator[tuple[int, int, dict[str, Any]] | Reject]:

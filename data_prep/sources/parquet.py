@@ -50,12 +50,12 @@ def _column(spec: SourceSpec, path: object, metadata) -> int:
 
 
 def batches(spec: SourceSpec, piece: Piece) -> Iterator[tuple[int, object]]:
-    """(first row within the piece, pyarrow BinaryArray or LargeBinaryArray) of the text column."""
+    """(first row within the file, pyarrow BinaryArray or LargeBinaryArray) of the text column."""
     import pyarrow
 
     try:
-        row = 0
         file = _open(piece.file)
+        row = sum(file.metadata.row_group(group).num_rows for group in range(piece.start))
         groups = list(range(piece.start, piece.end))
         for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=[spec.field], use_threads=False):
             column = batch.column(0)
@@ -88,4 +88,4 @@ def cell(spec: SourceSpec, piece: Piece, row: int, raw: bytes | None) -> Documen
         return Reject(
             "not utf-8", f"byte {bad.start} is no UTF-8", *place, raw[:80].decode("utf-8", "backslashreplace")
         )
-    return Document(text=text, id=f"{piece.file}:{piece.start}:{row}", file=piece.file, line=row + 1)
+    return Document(text=text, id=f"{piece.file}:{row}", file=piece.file, line=row + 1)
