@@ -1,0 +1,241 @@
+"""Bytes on one rank, term by term, in closed form, for a table of layouts at once.
+
+    terms = rank_memory(shape, layouts, engine, stage="first")   # {"weights": [...], "activations: mlp": [...], ...}
+
+Sources: states by ZeRO stage, arXiv 1910.02054 §5; activations per layer, arXiv 2205.05198 §4 (34·s·b·h without the attention
+matrix; its parts are listed at `layer_activations`); microbatches in flight, Megatron-LM's 1F1B and interleaved schedules
+(arXiv 2104.04473 §2.2); buffers from DeepSpeed's and Megatron's defaults. `plan --trace` counts the same terms on the real
+program; tests/launch/plan/test_trace.py holds the two together.
+
+Not modelled: dataloader buffers, CUDA graphs, cuDNN/cuBLAS workspaces above 64 MiB, checkpoint staging.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from launch.plan.hardware import GIB, Hardware
+from launch.plan.shapes import Engine, Layouts, ModelShape, layer_table, padded_vocab
+
+NOT_MODELLED = (  # stated with every plan
+    "dataloader buffers", "CUDA graphs", "library workspaces above 64 MiB", "checkpoint staging", "allocator pathologies (up to 2x)",
+)  # fmt: skip
+ALLOCATOR_FRAC = 0.94  # allocated ≈ 0.94 of reserved (SimuMax's records; expandable segments do better)
+CONTEXT_BYTES = 550e6  # CUDA context, libraries, loaded kernels
+NCCL_BYTES = 370e6  # first communicator, 2 to 8 GPUs: 340 to 390 MB; later ones about a third
+FLUSH_PARAMS = 5e8  # DeepSpeed reduce_bucket_size, in elements
+STATES = ("weights", "gradients", "masters", "moments")
+
+Terms = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Bytes on the fullest rank. allocated: live tensors; reserved: what the allocator holds; device: everything."""
+
+    allocated: np.ndarray
+    reserved: np.ndarray
+    device: np.ndarray
+    peak_stage: np.ndarray
+    peak_phase: np.ndarray
+
+
+STAGES = ("first", "widest", "middle", "last")
+
+
+def stage_index(shape: ModelShape, layouts: Layouts, engine: Engine, stage: str | int) -> np.ndarray:
+    """Index of a named stage in every layout; a number is clipped to the last stage. widest: the first with most layers."""
+    last = layouts.pp - 1
+    if stage == "widest":
+        table, kind = layer_table(shape, layouts.pp, balance_head=engine.balance_head)
+        return table.argmax(axis=1)[kind]
+    if isinstance(stage, int):
+        return np.minimum(stage, last)
+    return {"first": 0 * last, "middle": layouts.pp // 2, "last": last}[stage]
+
+
+def layers_at(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> np.ndarray:
+    """Layers that each layout puts on its `stage`."""
+    table, kind = layer_table(shape, layouts.pp, balance_head=engine.balance_head)
+    return table[kind, stage]
+
+
+def stage_params(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> np.ndarray:
+    """Parameters on one rank of the stage. Norm gains are whole on every TP rank; the vocabulary is on both ends."""
+    layers = layers_at(shape, layouts, engine, stage)
+    first, last = stage == 0, stage == layouts.pp - 1
+    layer = shape.layer_matrix_params / layouts.tp + (shape.layer_params - shape.layer_matrix_params)
+    vocab = padded_vocab(shape, layouts.tp) * shape.hidden / layouts.tp
+    copies = first.astype(int) + (last & ~(first & shape.tied)).astype(int)
+    return layers * layer + copies * vocab + last * shape.hidden
+
+
+def layers_in_flight(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> np.ndarray:
+    """Layer activations alive at the peak: microbatches in flight times layers (interleaved: chunks times theirs)."""
+    layers = layers_at(shape, layouts, engine, stage)
+    plain = np.minimum(layouts.num_microbatches, layouts.pp - stage)
+    chunks = np.minimum(2 * (layouts.pp - stage - 1) + (layouts.vp - 1) * layouts.pp + 1, layouts.vp * layouts.num_microbatches)
+    return np.where(layouts.vp > 1, chunks * layers / layouts.vp, plain * layers)
+
+
+def layer_activations(shape: ModelShape, layouts: Layouts, engine: Engine) -> Terms:
+    """Bytes one layer keeps for the backward pass of one microbatch, by kind, without recomputation.
+
+    In units of tokens on this rank (b·s/c): two norms, 4h each (÷t under sequence parallelism) and their statistics; query, key
+    and value 2(h+2k), again 2(h+k) after an unfused rotary embedding, whose tables add 8d a position; attention's output 2h
+    and softmax statistics 4a; SwiGLU 6f (8f, 10f unfused), GELU 4f; dropout masks 2h; without flash 5·a·s for scores.
+    """
+    h, f, kv = shape.hidden, shape.ffn, shape.kv_hidden
+    positions = shape.seq_tokens / layouts.cp
+    tokens = layouts.mbs * positions
+    t = layouts.tp
+    n = np.where(layouts.sp > 0, t, 1)
+    gathered = 4 * h * (1 - 1 / n) if engine.saves_gathered else 0
+    rotary = shape.gated and engine.rotary_copies
+    terms = {
+        "norms": tokens * ((2 * engine.norm_bytes * h + 8) / n + gathered),
+        "qkv": tokens * (2 * (h + 2 * kv) + (2 * (h + kv) if rotary else 0)) / t
+        + (8 * shape.head_size * positions if rotary else 0),
+        "attention": tokens * (2 * h + 4 * shape.num_heads) / t,
+        "mlp": tokens * (engine.mlp_bytes if shape.gated else 4) * f / t,
+    }
+    if engine.dropout:
+        terms["dropout"] = tokens * 2 * h / n
+    if not engine.flash:
+        terms["scores"] = tokens * 5 * shape.num_heads * shape.seq_tokens / t
+    return terms
+
+
+def _activations(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> Terms:
+    kept = layer_activations(shape, layouts, engine)
+    in_flight = layers_in_flight(shape, layouts, engine, stage)
+    tokens = layouts.mbs * shape.seq_tokens / layouts.cp
+    n = np.where(layouts.sp > 0, layouts.tp, 1)
+    full, selective = layouts.recompute == 2, layouts.recompute == 1
+    whole = sum(kept.values())
+    by_op = selective & (engine.selective == "op")
+    terms = {}
+    for kind, size in kept.items():
+        dropped = full | by_op | (selective & (kind == "scores"))
+        terms[f"activations: {kind}"] = np.where(dropped, 0.0, in_flight * size)
+    inputs = tokens * 2 * shape.hidden / n
+    # every other product of (q, k, v, out, gate, up, down), and attention's output
+    products = tokens * (6 * shape.hidden + 2 * shape.kv_hidden + 2 * shape.ffn) / layouts.tp
+    checkpoints = in_flight * (np.where(full | by_op, inputs, 0.0) + np.where(by_op, products, 0.0))
+    reworked = np.where(full | by_op, whole, np.where(selective, kept.get("scores", 0.0), 0.0))
+    terms["activations: checkpoints"] = checkpoints
+    terms["activations: recomputed layer"] = reworked
+    return terms
+
+
+def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> np.ndarray:
+    """What a stage keeps besides its layers: its output for each microbatch in flight; on the last stage the final norm."""
+    tokens = layouts.mbs * shape.seq_tokens / layouts.cp
+    n = np.where(layouts.sp > 0, layouts.tp, 1)
+    last = stage == layouts.pp - 1
+    flying = np.minimum(layouts.num_microbatches, layouts.pp - stage) * layouts.vp
+    kept = np.where(last, (engine.norm_bytes + 2) * shape.hidden + 4, 2 * shape.hidden * flying)
+    return tokens * kept / n
+
+
+def _transient(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Alive for a moment at the peak: (inside a layer's backward pass, at the loss).
+
+    Backward: an MLP's gradients (6f, while 2f of what was kept is gone) or attention's fp32 dQ, and the stream's gradients, 8h.
+    Loss: logits with their copies.
+    """
+    tokens = layouts.mbs * shape.seq_tokens / layouts.cp
+    n = np.where(layouts.sp > 0, layouts.tp, 1)
+    inside = tokens * (np.maximum(4 * shape.ffn, 4 * shape.hidden) / layouts.tp + 8 * shape.hidden / n)
+    logits = engine.logit_bytes * tokens * padded_vocab(shape, layouts.tp) / layouts.tp
+    return inside, np.where(stage == layouts.pp - 1, logits + tokens * 2 * shape.hidden / n, 0.0)
+
+
+def _buffers(shape: ModelShape, layouts: Layouts, engine: Engine, params: np.ndarray) -> np.ndarray:
+    """Gathered weights (ZeRO-3), reduction buckets, pipeline messages."""
+    d = layouts.dp * layouts.cp
+    tokens = layouts.mbs * shape.seq_tokens / layouts.cp
+    unit = np.maximum(shape.layer_params, shape.vocab_params) / layouts.tp
+    gathered = np.where((layouts.zero == 3) & (d > 1), 2 * (2 * unit) + (4 * unit if engine.shards_grads else 0), 0.0)
+    bucket = np.where((d > 1) & (layouts.zero < 3), np.minimum(engine.bucket_bytes, 4 * params), 0.0)
+    messages = np.where(layouts.pp > 1, 4 * tokens * shape.hidden / np.where(layouts.sp > 0, layouts.tp, 1), 0.0)
+    return gathered + bucket + messages
+
+
+def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: str | int | np.ndarray = "first") -> Terms:
+    """Bytes on one rank of a pipeline stage at its peak in forward and backward, by term.
+
+    Args:
+        stage: "first", "middle", "last", an index, or one index per layout.
+    """
+    where = stage if isinstance(stage, np.ndarray) else stage_index(shape, layouts, engine, stage)
+    params = stage_params(shape, layouts, engine, where)
+    d = layouts.dp * layouts.cp
+    sharded = np.where(layouts.zero >= 1, d, 1)
+    grads_sharded = (layouts.zero == 3) | ((layouts.zero == 2) & engine.shards_grads)
+    inside, loss = _transient(shape, layouts, engine, where)
+    on_device = np.where(layouts.offload > 0, 0.0, 1.0)
+    return {
+        "weights": engine.weight_bytes * params / np.where(layouts.zero == 3, d, 1),
+        "gradients": engine.grad_bytes * params / np.where(grads_sharded, d, 1)
+        + engine.ddp_grad_bytes * params * (d > 1) * (1 + (layouts.num_microbatches > 1)),
+        "masters": on_device * (4.0 if engine.has_master else 0.0) * params / sharded,
+        "moments": on_device * 8.0 * params / sharded,
+        **_activations(shape, layouts, engine, where),
+        "activations: stage ends": _ends(shape, layouts, engine, where),
+        "logits and loss": loss,
+        "backward workspace": inside,
+        "buffers": _buffers(shape, layouts, engine, params),
+        "flush": engine.flush_bytes * np.minimum(params, FLUSH_PARAMS),
+    }
+
+
+def phase_bytes(terms: Terms) -> dict[str, np.ndarray]:
+    """Allocated bytes in each phase of a step. The loss and a layer's backward don't have their workspaces at once."""
+    states = sum(terms[name] for name in STATES)
+    activations = sum(size for name, size in terms.items() if name.startswith("activations"))
+    return {
+        "forward and backward": states
+        + activations
+        + terms["buffers"]
+        + np.maximum(terms["backward workspace"], terms["logits and loss"]),
+        "optimizer": states + terms["buffers"] + terms["flush"],
+    }
+
+
+def totals(shape: ModelShape, layouts: Layouts, engine: Engine, hardware: Hardware) -> Totals:
+    """The three totals at the fullest of the first, widest, middle and last stage."""
+    stages = np.stack([stage_index(shape, layouts, engine, name) for name in STAGES])
+    peaks = [phase_bytes(rank_memory(shape, layouts, engine, stage=stage)) for stage in stages]
+    phases = list(peaks[0])
+    grid = np.stack([np.stack([peak[phase] for phase in phases]) for peak in peaks])  # [stage, phase, layout]
+    flat = grid.reshape(-1, grid.shape[-1])
+    winner = flat.argmax(axis=0)
+    allocated = flat.max(axis=0)
+    return Totals(
+        allocated=allocated,
+        reserved=allocated / ALLOCATOR_FRAC,
+        device=device_bytes(layouts, allocated, hardware),
+        peak_stage=stages[winner // len(phases), np.arange(len(layouts))],
+        peak_phase=np.array(phases)[winner % len(phases)],
+    )
+
+
+def device_bytes(layouts: Layouts, allocated: np.ndarray, hardware: Hardware) -> np.ndarray:
+    """Reserved bytes plus what no allocator sees: context and communicators (none of it on a CPU)."""
+    if hardware.kind == "cpu":
+        return allocated / ALLOCATOR_FRAC
+    communicators = sum((degree > 1).astype(int) for degree in (layouts.tp, layouts.pp, layouts.cp, layouts.dp))
+    nccl = np.where(communicators > 0, NCCL_BYTES * (1 + (communicators - 1) / 3), 0.0)
+    return allocated / ALLOCATOR_FRAC + CONTEXT_BYTES + nccl
+
+
+def fit_verdict(total: Totals, layouts: Layouts, hardware: Hardware) -> np.ndarray:
+    """ "fits", "tight" (live tensors fit, the allocator's slack does not: expect retries) or "no"."""
+    limit = hardware.memory_bytes
+    least = total.device - (total.reserved - total.allocated)
+    return np.where(total.device <= limit, "fits", np.where(least <= limit, "tight", "no"))
+
+
+def gib(value: float) -> float:
+    return float(value) / GIB
