@@ -16,7 +16,9 @@ from launch.cluster import LOCAL, Site, load_site
 from launch.errors import ClusterError, LaunchError
 from launch.local import default_processes, num_devices, train_here
 from launch.slurm import client
+from launch.slurm.chain import branch_name
 from launch.slurm.link import run_link
+from launch.slurm.prepared import prepare_link
 from launch.slurm.record import ChainRecord, load_chain, save_chain, write_end
 from launch.slurm.submit import (
     Submission,
@@ -31,7 +33,6 @@ from launch.slurm.submit import (
 )
 from launch.supervise.attempts import running_here
 from launch.supervise.outcome import describe_exit
-from launch.supervise.prepared import prepare_run
 from recipe.config import RunConfig
 from recipe.rundir import RunDir, read_json
 from recipe.units import parse_tokens
@@ -77,10 +78,6 @@ def _this_machine(config: RunConfig, settings: dict[str, object]) -> Site:
         "processes_per_node": default_processes(parallel.tp * parallel.pp * parallel.cp),
     }
     return Site.model_validate(known | settings)
-
-
-def branch_name(at_tokens: int) -> str:
-    return f"at-{at_tokens}"
 
 
 def run_submission(submission: Submission, *, after: str = "", dry_run: bool = False) -> int:
@@ -152,7 +149,7 @@ def run_here(run: RunDir) -> int:
 def _train_link(run: RunDir, chain: ChainRecord, name: str, train: str) -> int:
     site = Site.model_validate(read_json(run.jobs / "site.json"))
     target = RunDir((run.root / train).resolve())
-    prepare_run(target, recipe=Path(chain.recipe), data_dir=Path(chain.data_dir), world_size=site.processes_per_node)
+    prepare_link(run, chain, train, world_size=site.processes_per_node)
     code = train_here(target, num_processes=site.processes_per_node)
     write_end(run, name, job=LOCAL, exit_code=code, reason=describe_exit(code))
     return code

@@ -14,6 +14,7 @@ from recipe.errors import ConfigError
 from recipe.load import read_yaml, validate
 
 EXAMPLES = Path(__file__).parent / "clusters"
+SIGNAL_EARLY_S = 60.0  # by how much SLURM may send --signal before its time (sbatch's manual)
 LOCAL = "local"  # the site that is this machine: the same chain without SLURM
 
 
@@ -91,8 +92,9 @@ class Site(Section):
             raise ValueError("accelerator: cuda needs gres (gpu:8, say), or exclusive: true where nodes come whole")
         if self.leave_before < 30:
             raise ValueError(f"leave_before={self.leave_before:g}s is under 30s: SLURM's signals are that late themselves")
-        if self.time_limit < 60 or self.leave_before >= self.time_limit:
-            raise ValueError(f"time_limit={self.time_limit:g}s must be 60s or more, above leave_before={self.leave_before:g}s")
+        if self.time_limit < self.leave_before + SIGNAL_EARLY_S + 30:
+            least = f"leave_before + {SIGNAL_EARLY_S + 30:g}s = {self.leave_before + SIGNAL_EARLY_S + 30:g}s"
+            raise ValueError(f"time_limit={self.time_limit:g}s is under {least}: SLURM signals up to a minute early")
         return self
 
 

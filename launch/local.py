@@ -26,9 +26,10 @@ from launch.supervise.attempts import (
 )
 from launch.supervise.child import stop_requests
 from launch.supervise.node import TRAIN_MODULE, launcher_command, run_node
-from launch.supervise.outcome import BAD_INPUT, FINISHED, INTERRUPTED, Action, Decision, decide, describe_exit
-from recipe.resolve import ResolvedRun
-from recipe.rundir import RunDir, read_json
+from launch.supervise.outcome import Action, Decision, decide, describe_exit
+from recipe.exits import BAD_INPUT, FINISHED, REQUEUE
+from recipe.prepare import load_resolved
+from recipe.rundir import RunDir
 
 LOCAL_JOB = "local"
 
@@ -61,7 +62,7 @@ def train_here(run: RunDir, *, num_processes: int, retry: bool = False, module: 
     """
     if (other := running_here(run)) is not None:
         raise LaunchError(f"{run.root}: process {other.pid} is training this run; `windtunnel cancel {run.root}` ends that")
-    resolved = ResolvedRun.model_validate(read_json(run.resolved))
+    resolved = load_resolved(run)
     with stop_requests() as received:
         while True:
             attempt = open_attempt(run, job=LOCAL_JOB, world_size=num_processes, nodes=[socket.gethostname()])
@@ -143,9 +144,9 @@ def _tell(run: RunDir, attempt: Attempt, decision: Decision, code: int | None) -
         print(f"{run.root}: finished at step {step}, {tokens} tokens", file=sys.stderr)
         return FINISHED
     where = f"newest checkpoint at {checkpoint_tokens(run)} tokens"
-    if code == INTERRUPTED:
+    if code == REQUEUE:
         print(f"{run.root}: left at step {step}, {where}; go on with: windtunnel resume {run.root}", file=sys.stderr)
-        return INTERRUPTED
+        return REQUEUE
     print(last_words(attempt), file=sys.stderr)
     mend = "" if code == BAD_INPUT else f"; {where}; go on with: windtunnel resume {run.root}"
     print(f"{run.root}: {decision.reason}{mend}", file=sys.stderr)

@@ -16,9 +16,9 @@ from launch.slurm.client import JobState
 from launch.slurm.record import ChainRecord, LinkRecord, load_chain, read_end
 from launch.slurm.submit import is_done, undone_tasks
 from launch.supervise.attempts import attempts_of, running_here
-from launch.supervise.outcome import FINISHED, INTERRUPTED
-from recipe.resolve import ResolvedRun
-from recipe.rundir import RunDir, read_json, read_jsonl
+from recipe.exits import FINISHED, REQUEUE
+from recipe.prepare import load_resolved
+from recipe.rundir import RunDir, read_jsonl
 
 RATE_STEPS = 20  # over which the rate is taken
 _OVER = {
@@ -55,6 +55,7 @@ class RunStatus:
     detail: str
     stage: str | None = None
     step: int = 0
+    """Steps done."""
     num_steps: int | None = None
     tokens: int = 0
     total_tokens: int | None = None
@@ -143,7 +144,7 @@ def _local_state(run: RunDir) -> tuple[str, str]:
         start = attempts[-1].started()
         where = f"on {start.host} in job {start.job}" if start else ""
         return "open", f"attempt {attempts[-1].number} began {where} and has not ended, or was lost"
-    states = {FINISHED: "finished", INTERRUPTED: "stopped"}
+    states = {FINISHED: "finished", REQUEUE: "stopped"}
     return states.get(end.exit_code, "failed"), end.reason
 
 
@@ -186,7 +187,7 @@ def _job_status(run: RunDir, link: LinkRecord, job: JobState | None, slurm: Slur
         return "running", f"on {job.nodes}"
     if job.state in client.LIVE_STATES:
         return "requeued", "leaving its nodes"
-    over = _OVER.get(job.state, job.state.lower())
+    over = _OVER.get(job.state, job.state.lower()) + (f" ({job.reason})" if job.reason else "")
     return ("cancelled" if job.state == "CANCELLED" else "failed"), over
 
 
@@ -230,13 +231,13 @@ def _array_status(run: RunDir, link: LinkRecord, states: list[JobState], slurm: 
 
 def _add_progress(run: RunDir, status: RunStatus, *, live: bool) -> None:
     if run.resolved.is_file():
-        resolved = ResolvedRun.model_validate(read_json(run.resolved))
+        resolved = load_resolved(run)
         status.num_steps, status.total_tokens = resolved.num_steps, resolved.total_tokens
     lines = read_jsonl(run.metrics)
     if not lines:
         return
     last = lines[-1]
-    status.stage, status.step, status.tokens, status.loss = last["stage"], last["step"], last["tokens"], last.get("loss")
+    status.stage, status.step, status.tokens, status.loss = last["stage"], last["step"] + 1, last["tokens"], last.get("loss")
     rates = [line["tokens_per_s"] for line in lines[-RATE_STEPS:] if line.get("tokens_per_s")]
     if not live or not rates:
         return

@@ -9,6 +9,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="Recipe file or preset.")],
     override: Annotated[list[str], typer.Option("--override", "-o", help="key.path=value; may be repeated.")] = [],  # noqa: B006
     run_dir: Annotated[str, typer.Option(help="Where the run goes; runs/<name of the recipe> where absent.")] = "",
+    data_dir: Annotated[str, typer.Option(help="Where tokenizer and shards are, or are made.")] = "data",
     processes: Annotated[int, typer.Option(help="Ranks; one per GPU where absent, two on CPUs.")] = 0,
     retry: Annotated[
         bool, typer.Option("--retry", help="Start again after a failure, until three attempts made no progress.")
@@ -20,14 +21,16 @@ def train(
 
     Example: windtunnel train demo --processes 2 -o optim.peak_lr=0.02
     """
-    from recipe.prepare import create_run
+    import os
 
     from launch.local import default_processes, train_here
     from recipe.load import load_recipe
-    from recipe.rundir import RunDir
+    from recipe.prepare import create_run
 
     config = load_recipe(recipe, override)
     parallel = config.parallel
     num_processes = processes or default_processes(parallel.tp * parallel.pp * parallel.cp)
-    run = RunDir.existing(create_run(config, run_dir or f"runs/{config.name}", world_size=num_processes).root)
+    run = create_run(
+        config, run_dir or f"runs/{config.name}", world_size=num_processes, data_dir=data_dir, workers=os.cpu_count() or 1
+    )
     raise typer.Exit(train_here(run, num_processes=num_processes, retry=retry))

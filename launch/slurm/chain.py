@@ -42,7 +42,7 @@ class Request:
         run_dir: Absolute.
         data_dir: Absolute.
         num_missing_shards: 0 when all shards are there; None when not known yet (no tokenizer).
-        branches: Names of decay branches and the token at which each leaves.
+        branches: Names of decay branches and the tokens at which each leaves.
     """
 
     recipe: Path
@@ -53,6 +53,10 @@ class Request:
     branches: dict[str, int] = field(default_factory=dict)
     max_tasks: int = 64
     until: Literal["data", "train", "report"] = "report"
+
+
+def branch_name(at_tokens: int) -> str:
+    return f"at-{at_tokens}"
 
 
 def build_chain(request: Request) -> list[Link]:
@@ -74,7 +78,7 @@ def build_chain(request: Request) -> list[Link]:
         )
     if request.until == "train":
         return links
-    return [*links, *_closing_links(request, trained=tuple(link.name for link in links if link.train))]
+    return [*links, *_closing_links(request)]
 
 
 def _data_links(request: Request) -> list[Link]:
@@ -103,10 +107,23 @@ def _data_links(request: Request) -> list[Link]:
     return links
 
 
-def _closing_links(request: Request, *, trained: tuple[str, ...]) -> list[Link]:
-    run = str(request.run_dir)
-    return [
-        Link(name="eval", purpose="held-out loss and tasks", arguments=("eval", run), after=trained, device=True),
-        Link(name="export", purpose="a plain Llama checkpoint", arguments=("export", run), after=("eval",), device=True),
-        Link(name="report", purpose="one page about the run", arguments=("report", run), after=("export",)),
-    ]
+def _closing_links(request: Request) -> list[Link]:
+    """Each trained run, the main one and the branches, is evaluated and exported by itself; one report shows all."""
+    links = []
+    trained = {"train": request.run_dir} | {f"decay-{name}": request.run_dir / "branches" / name for name in request.branches}
+    for name, run in trained.items():
+        suffix = name.removeprefix("train").removeprefix("decay")
+        links += [
+            Link(
+                name=f"eval{suffix}", purpose="held-out loss beside counting models", arguments=("eval", str(run)),
+                after=(name,), device=True,
+            ),
+            Link(
+                name=f"export{suffix}", purpose="a plain Llama checkpoint", arguments=("export", str(run), "--overwrite"),
+                after=(f"eval{suffix}",), device=True,
+            ),
+        ]
+    runs = tuple(str(run) for run in trained.values())
+    out = ("--out", str(request.run_dir / "report.html"))
+    last = tuple(link.name for link in links if link.name.startswith("export"))
+    return [*links, Link(name="report", purpose="one page about the run", arguments=("report", *runs, *out), after=last)]

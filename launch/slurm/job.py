@@ -19,15 +19,16 @@ from launch.cluster import Site
 from launch.errors import LaunchError, SlurmError
 from launch.local import last_words
 from launch.slurm import client
+from launch.slurm.prepared import largest_fit, prepare_link
 from launch.slurm.record import load_chain, write_end
 from launch.slurm.step import StepPlace, health_step, train_step
 from launch.supervise.attempts import Attempt, attempts_of, checkpoint_tokens, close_attempt, is_fenced, open_attempt
 from launch.supervise.child import run_child, stop_requests
 from launch.supervise.health import faults, read_reports
 from launch.supervise.node import TRAIN_MODULE
-from launch.supervise.outcome import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, Action, decide, describe_exit, normal_exit_code
-from launch.supervise.prepared import largest_fit, prepare_run
+from launch.supervise.outcome import Action, decide, describe_exit, normal_exit_code
 from recipe.errors import RecipeError
+from recipe.exits import BAD_INPUT, FAILED, FINISHED, REQUEUE
 from recipe.rundir import RunDir, read_json, write_json
 
 FIRST_PORT, NUM_PORTS = 10_240, 20_480  # below Linux's ephemeral ports
@@ -103,8 +104,7 @@ class Supervisor:
         return self.follow_up(attempt, record.exit_code, record.reason)
 
     def prepare(self, world_size: int) -> None:
-        recipe, data_dir = Path(self.chain.recipe), Path(self.chain.data_dir)
-        prepare_run(self.run, recipe=recipe, data_dir=data_dir, world_size=world_size)
+        prepare_link(self.main_run, self.chain, self.chain.link(self.link).train or ".", world_size=world_size)
 
     def place(self, nodes: tuple[str, ...]) -> StepPlace:
         visible = {self.main_run.root.resolve(), Path(self.chain.data_dir), Path.cwd()}
@@ -166,14 +166,14 @@ class Supervisor:
             return FAILED
         ending = why_ending(client.show_job(self.job.id, inside=True), restart=self.job.restart)
         if ending == "cancelled":
-            return self.stop(INTERRUPTED, f"cancelled; {reason}")
+            return self.stop(REQUEUE, f"cancelled; {reason}")
         if decision.action is Action.STOP:
             if code != BAD_INPUT:
                 self.say(last_words(attempt))
             return self.stop(BAD_INPUT if code == BAD_INPUT else FAILED, decision.reason)
         if ending != "requeued":
             self.requeue(reason if ending is None else f"{ending}; {reason}", exclude=exclude)
-        return INTERRUPTED
+        return REQUEUE
 
     def requeue(self, reason: str, *, exclude: str) -> None:
         self.say(f"{reason}: back into the queue")

@@ -34,6 +34,8 @@ class ChainRecord:
     recipe: str
     data_dir: str
     links: list[LinkRecord]
+    branches: dict[str, int] = field(default_factory=dict)
+    """Name of each decay branch and the tokens at which it leaves."""
     cancelled: float | None = None
     """When `windtunnel cancel` was typed; None after a submission."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launch.cluster import Site
 from launch.slurm.chain import Link
+from launch.slurm.step import container
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Place:
     Attributes:
         run_dir: Absolute.
         folder: Directory of the submission, which relative paths in the recipe start from.
+        data_dir: Absolute.
         python: Interpreter of the jobs themselves.
         num_nodes: Of a training job.
         min_nodes: As few nodes as it may go on with.
@@ -26,9 +28,15 @@ class Place:
 
     run_dir: Path
     folder: Path
+    data_dir: Path
     python: str
     num_nodes: int
     min_nodes: int
+
+    @property
+    def visible(self) -> tuple[Path, ...]:
+        """Directories that a container must see."""
+        return tuple(sorted({self.run_dir, self.folder, self.data_dir}))
 
 
 def job_name(link: Link, place: Place) -> str:
@@ -138,6 +146,8 @@ def _time(seconds: float) -> str:
 def _body(link: Link, site: Site, place: Place) -> list[str]:
     run = place.run_dir
     lines = ["set -euo pipefail  # a failed line ends the job: nothing runs in half an environment"]
+    if link.train:
+        lines.append("trap '' USR1  # until the program below listens: the signal's default would kill this script")
     lines += site.setup
     if site.modules:
         lines += ["module purge  # not what the submitting shell had loaded", f"module load {shlex.join(site.modules)}"]
@@ -156,4 +166,8 @@ def _body(link: Link, site: Site, place: Place) -> list[str]:
     else:
         lines.append("# Runs the command below and records how it ended, for `windtunnel status`.")
         program = ["launch.slurm.link", str(run), link.name, *link.arguments]
-    return [*lines, f"exec {shlex.join([place.python, '-u', '-m', *program])}"]
+    start, python = [], place.python
+    if site.container and not link.train:  # the supervisor stays outside: it calls srun, which starts the ranks inside
+        flags, prefix, python = container(site, visible=place.visible, python=place.python)
+        start = ["srun", "--ntasks=1", "--export=ALL", *flags, *prefix]
+    return [*lines, f"exec {shlex.join([*start, python, '-u', '-m', *program])}"]

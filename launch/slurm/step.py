@@ -44,7 +44,7 @@ def health_step(site: Site, place: StepPlace, *, folder: Path, run_dir: Path, lo
 def step(site: Site, place: StepPlace, program: list[str], *, tasks_per_node: int, log: Path) -> list[str]:
     """srun with what it would otherwise take from the environment, where SLURM's versions differ, said outright."""
     num_nodes = len(place.nodes)
-    flags, prefix, python = _container(site, place)
+    flags, prefix, python = container(site, visible=place.visible, python=place.python)
     cpus = site.cpus_per_process * site.processes_per_node // tasks_per_node
     return [
         "srun", f"--nodes={num_nodes}", f"--nodelist={','.join(place.nodes)}", f"--ntasks={num_nodes * tasks_per_node}",
@@ -53,12 +53,17 @@ def step(site: Site, place: StepPlace, program: list[str], *, tasks_per_node: in
     ]
 
 
-def _container(site: Site, place: StepPlace) -> tuple[list[str], list[str], str]:
-    """(flags of srun, what stands before the program, interpreter)."""
+def container(site: Site, *, visible: tuple[Path, ...], python: str) -> tuple[list[str], list[str], str]:
+    """(flags of srun, what stands before the program, interpreter) for a program in the site's container, if it has one.
+
+    Args:
+        visible: Directories that it must see.
+        python: Interpreter outside containers.
+    """
     box = site.container
     if box is None:
-        return [], [], place.python
-    mounts = [*(f"{path}:{path}" for path in place.visible), *box.mounts]
+        return [], [], python
+    mounts = [*(f"{path}:{path}" for path in visible), *box.mounts]
     if box.kind == "pyxis":
         return [f"--container-image={box.image}", f"--container-mounts={','.join(mounts)}"], [], box.python
     binds = [part for mount in mounts for part in ("--bind", mount)]

@@ -44,7 +44,7 @@ def plan_submission(
     """Raises `ConfigError` for a layout that doesn't fit the nodes, `ClusterError` for a run that was submitted before."""
     run = RunDir(run_dir.absolute())
     if load_chain(run) is not None:
-        raise ClusterError(f"{run_dir}: submitted before; `windtunnel resume {run_dir}` goes on, --run-dir names another place")
+        raise ClusterError(f"{run_dir}: submitted before; `windtunnel resume {run_dir}` goes on, or choose another --run-dir")
     if run.config.exists():
         raise ClusterError(f"{run_dir}: a run is there already; --run-dir names another place")
     resolve(config, world_size=num_nodes * site.processes_per_node)
@@ -54,7 +54,8 @@ def plan_submission(
         num_missing_shards=num_missing, branches=branches or {}, until=until,
     )
     place = Place(
-        run_dir=run.root, folder=Path.cwd(), python=site.python or sys.executable, num_nodes=num_nodes,
+        run_dir=run.root, folder=Path.cwd(), data_dir=request.data_dir, num_nodes=num_nodes,
+        python=site.python or sys.executable,
         min_nodes=num_nodes if min_nodes is None else min_nodes,
     )
     return Submission(run=run, config=config, site=site, request=request, place=place, links=build_chain(request))
@@ -109,6 +110,7 @@ def write_files(submission: Submission) -> ChainRecord:
         write_text(run.jobs / name, text)
     chain = ChainRecord(
         site=submission.site.name, recipe=str(submission.request.recipe), data_dir=str(submission.request.data_dir),
+        branches=submission.request.branches,
         links=[
             LinkRecord(
                 name=link.name, purpose=link.purpose, train=link.train, arguments=list(link.arguments), after=list(link.after),

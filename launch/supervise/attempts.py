@@ -126,20 +126,15 @@ def is_fenced(run: RunDir, attempt: Attempt) -> bool:
 
 
 def checkpoint_tokens(run: RunDir) -> int:
-    """Tokens of the newest whole checkpoint; 0 when there is none."""
-    if not run.latest.is_file():
-        return 0
-    name = run.latest.read_text(encoding="utf-8").strip()
-    tokens = name.rpartition("-")[2]
-    if not tokens.isdigit():
-        raise LaunchError(f"{run.latest}: {name!r} is not the name of a checkpoint (<stage>-<tokens>)")
-    return int(tokens)
+    """Tokens of the newest whole checkpoint (its manifest is written last); 0 when there is none."""
+    names = (path.parent.name for path in run.checkpoints.glob("[!.]*-*/manifest.json"))
+    return max((int(tokens) for name in names if (tokens := name.rpartition("-")[2]).isdigit()), default=0)
 
 
 def last_step(run: RunDir) -> tuple[int, int]:
-    """(step, tokens) of the last whole line of the metrics; (0, 0) before the first step."""
+    """(steps, tokens) done by the last whole line of the metrics, which counts steps from 0."""
     for line in reversed(read_jsonl(run.metrics)):
-        return int(line["step"]), int(line["tokens"])
+        return int(line["step"]) + 1, int(line["tokens"])
     return 0, 0
 
 

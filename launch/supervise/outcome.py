@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-FINISHED = 0
-FAILED = 1
-BAD_INPUT = 2
-INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
+from recipe.exits import BAD_INPUT, FINISHED, REQUEUE
+
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
 
 
@@ -79,5 +77,5 @@ def describe_exit(code: int | None) -> str:
             return f"killed by {signal.Signals(code - 128).name}"
         except ValueError:
             pass
-    known = {FINISHED: "finished", BAD_INPUT: "bad input", INTERRUPTED: "told to leave"}
+    known = {FINISHED: "finished", BAD_INPUT: "bad input", REQUEUE: "told to leave"}
     return known.get(code, f"failed with exit code {code}")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from launch.errors import LaunchError
 from launch.supervise.attempts import (
     Attempt,
     attempts_of,
@@ -36,7 +35,7 @@ def test_numbers_go_up_and_the_lost_are_closed(run: RunDir) -> None:
     assert [one.folder.name for one in attempts_of(run)] == ["001-7", "002-8"]
     assert (first.number, first.job, second.number) == (1, "7", 2)
     end = first.ended()
-    assert (end.reason, end.exit_code, end.step, end.tokens) == ("lost", None, 3, 192)
+    assert (end.reason, end.exit_code, end.step, end.tokens) == ("lost", None, 4, 192)
     assert is_fenced(run, first)
     assert not is_fenced(run, second)
 
@@ -50,12 +49,11 @@ def test_what_rank_zero_wrote_stands(run: RunDir) -> None:
 def test_progress_is_the_newest_checkpoint(run: RunDir) -> None:
     assert checkpoint_tokens(run) == 0
     assert last_step(run) == (0, 0)
-    write_text(run.latest, "stable-000000000000640\n")
+    for name in ("stable-000000000000640", "stable-000000000000320", ".damaged-stable-000000000009999"):
+        write_text(run.checkpoints / name / "manifest.json", "{}")
+    (run.checkpoints / "stable-000000000001280").mkdir()  # begun, never finished
     assert checkpoint_tokens(run) == 640
     assert begin(run).started().tokens == 640
-    write_text(run.latest, "nonsense")
-    with pytest.raises(LaunchError, match="not the name of a checkpoint"):
-        checkpoint_tokens(run)
 
 
 def test_running_here_believes_only_the_living(run: RunDir) -> None:

@@ -28,14 +28,12 @@ def on_signal(*_: object) -> None:
 
 
 def save(run: RunDir, stage: str, tokens: int, state: dict) -> None:
-    write_json(run.checkpoint(stage, tokens) / "state.json", state)
-    write_text(run.latest, run.checkpoint(stage, tokens).name + "\n")
+    write_json(run.checkpoint(stage, tokens) / "manifest.json", state)
 
 
 def restore(run: RunDir) -> dict:
-    if not run.latest.is_file():
-        return {"step": 0, "value": 1.0}
-    return read_json(run.checkpoints / run.latest.read_text().strip() / "state.json")
+    found = sorted(run.checkpoints.glob("*/manifest.json"), key=lambda path: int(path.parent.name.rpartition("-")[2]))
+    return read_json(found[-1]) if found else {"step": 0, "value": 1.0}
 
 
 def train(run: RunDir, attempt: int) -> int:
@@ -45,7 +43,7 @@ def train(run: RunDir, attempt: int) -> int:
     fail_at = int(os.environ.get("TINY_FAIL_AT", "-1"))
     mine = next(path for path in run.attempt_dirs() if path.name.startswith(f"{attempt:03d}-"))
     if rank == 0:  # steps after the checkpoint are taken again
-        kept = [line for line in read_jsonl(run.metrics) if line["step"] <= state["step"]]
+        kept = [line for line in read_jsonl(run.metrics) if line["step"] < state["step"]]
         write_text(run.metrics, "".join(orjson.dumps(line).decode() + "\n" for line in kept))
     while state["step"] < resolved.num_steps:
         flags = torch.tensor([float(stop), state["value"]])
@@ -60,7 +58,7 @@ def train(run: RunDir, attempt: int) -> int:
             if run.attempt_dirs()[-1] != mine:
                 print("fenced: a later attempt has begun", flush=True)
                 os._exit(1)
-            line = {"step": step, "stage": stage, "tokens": tokens, "loss": state["value"], "attempt": attempt}
+            line = {"step": step - 1, "stage": stage, "tokens": tokens, "loss": state["value"], "attempt": attempt}
             with open(run.metrics, "ab") as file:
                 file.write(orjson.dumps(line) + b"\n")
             if step % every == 0 or leaving or step == resolved.num_steps:

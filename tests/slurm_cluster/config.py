@@ -73,7 +73,8 @@ def slurm_conf(layout: Layout) -> str:
     if layout.accounting:
         accounting = (
             "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
-            f"AccountingStoragePort={layout.port + 1}\nAccountingStoragePass={layout.munge_socket}\nAccountingStorageTRES=gres/gpu"
+            f"AccountingStoragePort={layout.port + 1}\nAccountingStoragePass={layout.munge_socket}\n"
+            "AccountingStorageTRES=gres/gpu"
         )
     else:
         accounting = "AccountingStorageType=accounting_storage/none"

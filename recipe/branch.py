@@ -1,0 +1,73 @@
+"""A decay branch: the stages of a recipe after some stable checkpoint, as a run directory of its own below the run.
+
+The branch's recipe is the run's, with the stage that it leaves cut off at the checkpoint; so its steps, streams and
+learning rate go on exactly where the checkpoint stands, and several branches of one stable stage are compared fairly.
+"""
+
+from pathlib import Path
+
+from recipe.config import RunConfig, StageConfig
+from recipe.errors import ConfigError, RunError
+from recipe.resolve import BranchRef, ResolvedRun, resolve
+from recipe.rundir import RunDir
+
+
+def branch_config(config: RunConfig, *, name: str, stage: str, tokens: int) -> RunConfig:
+    """The recipe of a branch that leaves `stage` once the run has seen so many tokens.
+
+    Args:
+        config: Of the run, its decay stages changed as the branch wants them.
+        name: Of the branch.
+        stage: The stage that the checkpoint belongs to.
+        tokens: Consumed at the checkpoint, over all stages.
+    """
+    names = [one.name for one in config.stages]
+    index = names.index(stage)
+    later = config.stages[index + 1 :]
+    if not later:
+        raise ConfigError(f"stages: none comes after {stage}; a branch needs at least one, with its tokens, mixture and lr")
+    before_tokens = sum(one.tokens for one in config.stages[:index])
+    left: StageConfig = config.stages[index].model_copy(update={"tokens": tokens - before_tokens})
+    return config.model_copy(update={"name": name, "stages": [*config.stages[:index], left, *later]})
+
+
+def whole_checkpoints(run: RunDir) -> dict[int, Path]:
+    """Tokens → folder of every checkpoint whose manifest is there."""
+    found = (path.parent for path in run.checkpoints.glob("[!.]*-*/manifest.json"))
+    return {int(path.name.rpartition("-")[2]): path for path in sorted(found)}
+
+
+def find_checkpoint(run: RunDir, resolved: ResolvedRun, *, at_tokens: int) -> tuple[int, Path]:
+    """The checkpoint at the first step that has seen so many tokens; raises `RunError` naming those that there are."""
+    found = whole_checkpoints(run)
+    for step in range(resolved.num_steps + 1):
+        tokens = resolved.tokens_before(step)
+        if tokens >= at_tokens:
+            if tokens in found:
+                return tokens, found[tokens]
+            break
+    have = ", ".join(str(tokens) for tokens in found) or "none yet"
+    raise RunError(f"{run.root}: no checkpoint at {at_tokens} tokens; there are: {have}")
+
+
+def create_branch(
+    run: RunDir, config: RunConfig, *, at_tokens: int, name: str, world_size: int, data_dir: Path | str = "data",
+    workers: int = 1,
+) -> RunDir:
+    """Makes RUN/branches/NAME, ready to train from the checkpoint at that point.
+
+    Raises:
+        ConfigError: No stage follows, or the branch can't be carried out.
+        RunError: There is no such checkpoint.
+    """
+    from recipe.prepare import create_run, load_resolved
+
+    tokens, folder = find_checkpoint(run, load_resolved(run), at_tokens=at_tokens)
+    stage = folder.name.rpartition("-")[0]
+    changed = branch_config(config, name=name, stage=stage, tokens=tokens)
+    index = [one.name for one in changed.stages].index(stage)
+    landed = resolve(changed, world_size=world_size).stages[index].end_tokens
+    if landed != tokens:
+        raise ConfigError(f"stages.{stage}: cut at {tokens} tokens its last step would end at {landed}; the batch differs")
+    reference = BranchRef(parent=str(run.root.absolute()), checkpoint=str(folder.absolute()), at_tokens=tokens)
+    return create_run(changed, run.branches / name, world_size=world_size, data_dir=data_dir, workers=workers, branch=reference)

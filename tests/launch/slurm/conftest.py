@@ -1,0 +1,113 @@
+"""A cluster for the tests marked `slurm`, and a run on it whose ranks are a small real program."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launch.cluster import Site
+from launch.slurm import client
+from launch.slurm.chain import Link, Request
+from launch.slurm.record import load_chain
+from launch.slurm.render import Place
+from launch.slurm.submit import Submission, submit_links, write_files
+from launch.status import RunStatus, statuses
+from recipe.rundir import RunDir, read_jsonl
+from tests.launch.tiny_run import tiny_config, tiny_run
+from tests.slurm_cluster.cluster import Cluster, missing_programs
+
+ROOT = Path(__file__).parents[3]
+SITE = {
+    "name": "sim", "partition": "batch", "accelerator": "cpu", "processes_per_node": 2, "gres": "gpu:2", "cpus_per_process": 1,
+    "time_limit": 3600, "leave_before": 30, "environment": {"GLOO_SOCKET_IFNAME": "lo", "DS_ACCELERATOR": "cpu"},
+    "health": {"min_disk_free": "1MB", "timeout": "120s"},
+}
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if missing := missing_programs():
+        pytest.skip(f"no SLURM here, missing {', '.join(missing)}: run tests/slurm_cluster/install.sh where there is apt")
+    with Cluster(num_nodes=4) as running:
+        before = dict(os.environ)
+        os.environ.update({"SLURM_CONF": running.env["SLURM_CONF"], "PATH": running.env["PATH"]})
+        yield running
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@dataclass
+class Submitted:
+    """A run whose training is a job of the cluster."""
+
+    run: RunDir
+    cluster: Cluster
+
+    @property
+    def job(self) -> str:
+        return load_chain(self.run).link("train").job
+
+    def status(self) -> RunStatus:
+        return statuses([self.run])[0]
+
+    def losses(self) -> list[tuple[int, float]]:
+        return [(line["step"], line["loss"]) for line in read_jsonl(self.run.metrics)]
+
+    def wait_for_step(self, step: int, *, timeout_s: float = 120) -> None:
+        until(lambda: any(line["step"] >= step for line in read_jsonl(self.run.metrics)), f"step {step}", self, timeout_s)
+
+    def wait_for_state(self, *states: str, timeout_s: float = 180) -> RunStatus:
+        def reached() -> bool:
+            state = self.status().state
+            over = state in ("finished", "failed", "cancelled", "lost", "blocked") and state not in states
+            assert not over, f"{states} wanted\n{self.explain()}"
+            return state in states
+
+        until(reached, f"one of {states}", self, timeout_s)
+        return self.status()
+
+    def explain(self) -> str:
+        logs = "\n".join(f"== {path}\n{path.read_text()[-3000:]}" for path in sorted(self.run.jobs.glob("*.log")))
+        return f"{self.status()}\n{self.cluster.run(['squeue']).stdout}\n{logs}"
+
+
+def until(ready: Callable[[], bool], what: str, submitted: Submitted, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s\n{submitted.explain()}"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def submit(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Submitted]]:
+    """Submits a run with just its training link; what is left of it is cancelled at the end."""
+    made: list[Submitted] = []
+
+    def start(
+        name: str = "run", *, num_nodes: int = 1, min_nodes: int | None = None, tiny: dict | None = None, **site: object
+    ) -> Submitted:
+        settings = Site.model_validate(SITE | site)
+        environment = settings.environment | {"WINDTUNNEL_TRAIN_MODULE": "tests.launch.tiny_train"} | (tiny or {})
+        code = f"export PYTHONPATH={ROOT}"  # the small program is no part of the snapshot
+        settings = settings.model_copy(update={"environment": environment})
+        run, _ = tiny_run(tmp_path / name, world_size=num_nodes * settings.processes_per_node)
+        place = Place(
+            run_dir=run.root, folder=ROOT, data_dir=tmp_path / "data", python=sys.executable, num_nodes=num_nodes,
+            min_nodes=min_nodes or num_nodes,
+        )
+        request = Request(recipe=run.jobs / "recipe.yaml", run_dir=run.root, data_dir=place.data_dir)
+        link = Link(name="train", purpose="a test", train=".", device=True)
+        submission = Submission(run=run, config=tiny_config(), site=settings, request=request, place=place, links=[link])
+        chain = write_files(submission)
+        file = run.jobs / "train.sbatch"
+        file.write_text(file.read_text().replace("exec ", f"{code}\nexec "))
+        submit_links(run, chain)
+        made.append(Submitted(run, cluster))
+        return made[-1]
+
+    yield start
+    client.cancel([one.job for one in made if one.job])

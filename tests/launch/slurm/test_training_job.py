@@ -1,0 +1,198 @@
+"""Training jobs on a real cluster: time limits, preemption, cancel, lost nodes, restarts of the controller.
+
+In every case the loss trace must be that of an undisturbed run, bit for bit.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from launch.chain import cancel_run, resume_chain
+from launch.supervise.attempts import attempts_of, checkpoint_tokens
+from tests.launch.slurm.conftest import Submitted, until
+from tests.slurm_cluster.cluster import Cluster
+
+pytestmark = pytest.mark.slurm
+Submit = Callable[..., Submitted]
+SLOW = {"TINY_STEP_S": "1.0"}  # a step, in seconds
+RARE = {"TINY_EVERY": "1000"}  # no checkpoint but those asked for
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[tuple[int, float]]:
+    """What the small program's loss must be: 0.99^step in fp32, as torch computes it."""
+    import torch
+
+    value, trace = 1.0, []
+    for step in range(1, 31):
+        value = float(torch.tensor([value]) * 2) / 2 * 0.99
+        trace.append((step - 1, value))
+    return trace
+
+
+def exits(one: Submitted) -> list[int | None]:
+    return [end.exit_code if (end := attempt.ended()) else -1 for attempt in attempts_of(one.run)]
+
+
+@pytest.mark.parametrize("tasks", ["per_process", "per_node"])
+def test_runs_to_the_end_on_two_nodes(submit: Submit, expected: list, tasks: str) -> None:
+    one = submit(num_nodes=2, tasks=tasks)
+    status = one.wait_for_state("finished")
+    assert one.losses() == expected
+    assert (status.step, status.num_steps) == (30, 30)
+    assert exits(one) == [0]
+    logs = [path.name for path in attempts_of(one.run)[0].rank_logs()]
+    assert logs == [f"rank_{rank:05d}.log" for rank in range(4)]
+
+
+@pytest.mark.parametrize("num_limits", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_time_limit_requeues(submit: Submit, expected: list, num_limits: int) -> None:
+    """SLURM's signal comes 30 to 90 s after the start of a job of two minutes; 30 steps then take that many starts."""
+    one = submit(time_limit=120, leave_before=30, tiny={"TINY_STEP_S": str(2.5 * num_limits)} | RARE)
+    one.wait_for_state("finished", timeout_s=200 * num_limits)
+    assert len(exits(one)) > num_limits
+    assert exits(one) == [75] * (len(exits(one)) - 1) + [0]
+    assert one.losses() == expected
+    assert len({attempt.job for attempt in attempts_of(one.run)}) == 1  # the job keeps its id
+
+
+@pytest.mark.parametrize("tasks", ["per_process", "per_node"])
+def test_preempted_by_a_higher_partition(submit: Submit, expected: list, cluster: Cluster, tasks: str) -> None:
+    one = submit(num_nodes=2, min_nodes=2, tiny=SLOW | RARE, exclusive=True, tasks=tasks)
+    one.wait_for_step(3)
+    urgent = cluster.run(["sbatch", "--parsable", "-p", "urgent", "-N4", "--exclusive", "--wrap", "sleep 5"]).stdout.strip()
+    until(lambda: 75 in exits(one), "left with a checkpoint", one, 60)
+    until(lambda: one.status().state in ("requeued", "running", "finished"), "requeued", one, 60)
+    one.wait_for_state("finished")
+    assert exits(one) == [75, 0]
+    assert one.losses() == expected
+    assert "COMPLETED" in cluster.run(["scontrol", "show", "job", urgent]).stdout
+
+
+def test_scancel_is_not_requeued_and_resume_goes_on(submit: Submit, expected: list, cluster: Cluster) -> None:
+    one = submit(tiny=SLOW | RARE)
+    one.wait_for_step(3)
+    first = one.job
+    assert cluster.run(["scancel", first]).returncode == 0
+    status = one.wait_for_state("cancelled")
+    assert "windtunnel resume" in status.detail
+    assert exits(one) == [75]
+    assert resume_chain(one.run) == 0
+    assert one.job != first
+    one.wait_for_state("finished")
+    assert one.losses() == expected
+
+
+def test_cancel_while_pending_and_while_running(submit: Submit, expected: list, cluster: Cluster) -> None:
+    blocker = cluster.run(["sbatch", "--parsable", "-N4", "--exclusive", "--wrap", "sleep 300"]).stdout.strip()
+    one = submit(exclusive=True, tiny=SLOW | RARE)
+    one.wait_for_state("queued")
+    cancel_run(one.run)
+    assert one.status().state == "cancelled"
+    cluster.run(["scancel", blocker])
+    resume_chain(one.run)
+    one.wait_for_step(2)
+    cancel_run(one.run)
+    until(lambda: exits(one) == [75], "left with a checkpoint", one, 60)
+    assert one.status().state == "cancelled"
+    resume_chain(one.run)
+    one.wait_for_state("finished")
+    assert one.losses() == expected
+
+
+def test_node_lost_in_mid_step(submit: Submit, expected: list, cluster: Cluster) -> None:
+    one = submit(num_nodes=2, tiny=SLOW | {"TINY_EVERY": "2"})
+    one.wait_for_step(5)
+    nodes = attempts_of(one.run)[0].started().nodes
+    cluster.kill_node(nodes[1])
+    try:
+        until(lambda: len(attempts_of(one.run)) == 2, "started again", one, 120)
+        assert nodes[1] not in attempts_of(one.run)[1].started().nodes
+        assert attempts_of(one.run)[1].started().tokens >= 4 * 64
+        one.wait_for_state("finished")
+    finally:
+        cluster.start_node(nodes[1])
+    assert one.losses() == expected
+
+
+def test_node_of_the_batch_script_lost(submit: Submit, expected: list, cluster: Cluster) -> None:
+    one = submit(num_nodes=2, tiny=SLOW | {"TINY_EVERY": "2"})
+    one.wait_for_step(5)
+    nodes = attempts_of(one.run)[0].started().nodes
+    cluster.kill_node(nodes[0])
+    try:
+        until(lambda: len(attempts_of(one.run)) == 2, "started again", one, 120)
+        one.wait_for_state("finished")
+    finally:
+        cluster.start_node(nodes[0])
+    assert one.losses() == expected
+    assert exits(one) == [None, 0]
+
+
+def test_stale_ranks_cannot_write(submit: Submit, expected: list, cluster: Cluster) -> None:
+    """A node loses its network: its ranks live on, the job starts again elsewhere, the old ranks end at their next write."""
+    one = submit(tiny=SLOW | {"TINY_EVERY": "2"})
+    one.wait_for_step(4)
+    node = attempts_of(one.run)[0].started().nodes[0]
+    cluster.kill_slurmd(node)
+    try:
+        until(lambda: len(attempts_of(one.run)) == 2, "started again elsewhere", one, 120)
+        one.wait_for_state("finished")
+        assert one.losses() == expected
+        until(lambda: "fenced" in attempts_of(one.run)[0].rank_logs()[0].read_text(), "fenced", one, 30)
+    finally:
+        cluster.kill_node(node)
+        cluster.start_node(node)
+
+
+def test_fewer_nodes_where_the_recipe_allows(submit: Submit, cluster: Cluster) -> None:
+    blocker = cluster.run(["sbatch", "--parsable", "-N3", "--exclusive", "--wrap", "sleep 300"]).stdout.strip()
+    one = submit(num_nodes=4, min_nodes=1)
+    status = one.wait_for_state("finished")
+    cluster.run(["scancel", blocker])
+    assert attempts_of(one.run)[0].started().world_size == 2
+    assert status.step == 30
+
+
+def test_controller_restarts_under_a_running_job(submit: Submit, expected: list, cluster: Cluster) -> None:
+    one = submit(tiny=SLOW)
+    one.wait_for_step(2)
+    cluster.stop_controller()
+    status = one.status()
+    assert "SLURM doesn't answer" in status.detail
+    assert status.step >= 2
+    cluster.start_controller()
+    assert one.wait_for_state("running", timeout_s=30).detail.startswith("train: on node")
+    one.wait_for_state("finished")
+    assert exits(one) == [0]
+    assert one.losses() == expected
+
+
+def test_three_attempts_without_progress_stop(submit: Submit) -> None:
+    one = submit(tiny={"TINY_FAIL_AT": "7"})
+    status = one.wait_for_state("failed", timeout_s=240)
+    assert "3 attempts without getting past the checkpoint at 320 tokens" in status.detail
+    assert exits(one) == [1, 1, 1, 1]
+    assert checkpoint_tokens(one.run) == 320
+    log = next(one.run.jobs.glob("train-*.log")).read_text()
+    assert "a fault made on purpose" in log
+
+
+def test_bad_input_stops_at_once(submit: Submit) -> None:
+    one = submit(tiny={"TINY_EXIT": "2"})
+    assert "bad input" in one.wait_for_state("failed").detail
+    assert exits(one) == [2]
+
+
+def test_two_runs_side_by_side(submit: Submit, expected: list) -> None:
+    both = [submit("a"), submit("b")]
+    for one in both:
+        one.wait_for_state("finished")
+        assert one.losses() == expected
+
+
+def test_unfit_node_is_excluded_and_named(submit: Submit, expected: list, cluster: Cluster) -> None:
+    """A node whose clock is off can't be made here; one that doesn't give its devices can."""
+    one = submit(gres=None, exclusive=True, setup=['[ "$SLURMD_NODENAME" != node1 ] || export WINDTUNNEL_TRAIN_MODULE=none'])
+    one.wait_for_state("finished")
+    assert one.losses() == expected
