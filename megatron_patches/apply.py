@@ -65,6 +65,11 @@ class Applied:
                 self._set(importlib.import_module(module), name, replacement)
 
 
+def in_force() -> bool:
+    """Whether patches are applied in this process."""
+    return bool(_live)
+
+
 def resolve(target: str) -> tuple[Any, str]:
     """Imports a target's module and returns (object that holds the attribute, attribute's name).
 

@@ -32,11 +32,11 @@ def megatron_logits(model: Any, *, vocab_size: int) -> Logits:
     return logits
 
 
-def run_logits(run: RunDir, checkpoint: Path, *, vocab_size: int) -> Logits:
+def run_logits(run: RunDir, checkpoint: Path, *, vocab_size: int, precision: str = "fp32") -> Logits:
     """The run's model as it was trained, multipliers and all."""
-    from recipe.model import load_model
+    from recipe.alone import load_model
 
-    return megatron_logits(load_model(run, checkpoint), vocab_size=vocab_size)
+    return megatron_logits(load_model(run, checkpoint, precision=precision), vocab_size=vocab_size)
 
 
 def huggingface_logits(model: Any) -> Logits:

@@ -47,7 +47,8 @@ def export_megatron(
         save(folded_state(reader, resolved, fold), resolved, folder / ITERATION, dtype=dtype)
         write_text(folder / "latest_checkpointed_iteration.txt", ITERATION)
         comparison = write_text_files(resolved, folder)
-        checked = _check(resolved, folder / ITERATION, reference, check_windows(sets)) if reference and dtype == "fp32" else None
+        comparable = reference is not None and dtype == "fp32"
+        checked = _check(resolved, folder / ITERATION, reference, check_windows(sets)) if comparable else None
         export = Export(
             folder=out_dir, format="megatron", dtype=dtype, tokens=int(reader.state["tokens"]),
             stage=str(reader.state["stage"]), factors=fold, check=checked, tokenizer=comparison,
@@ -70,7 +71,7 @@ def folded_state(reader: Reader, resolved: ResolvedRun, fold: Factors) -> dict[s
 
 def plain_model(resolved: ResolvedRun, *, dtype: str = "fp32") -> Any:
     """A GPTModel of this shape in one process, without multipliers."""
-    from recipe.model import build_alone
+    from recipe.alone import build_alone
 
     config = resolved.config
     plain = config.model_copy(

@@ -1,0 +1,56 @@
+"""Data sets of the report's tasks, a few questions each, under their public names and in their public formats."""
+
+from pathlib import Path
+
+import orjson
+
+from recipe.rundir import write_text
+
+QUESTIONS = [
+    ("What do plants need to make sugar?", ["light", "iron and copper", "a mirror", "the sound of rain"], 0),
+    ("Which of these is a mammal?", ["a trout", "the whale", "an oak", "a bee that lives in a hive"], 1),
+    ("What freezes at zero degrees Celsius?", ["air", "gold", "water", "sand on a beach in summer"], 2),
+    ("Why does the moon shine?", ["It burns.", "It is made of ice.", "Lightning.", "It reflects the light of the sun."], 3),
+    ("What pulls a falling stone down?", ["gravity", "magnetism", "heat", "wind"], 0),
+]
+LETTERS = ["A", "B", "C", "D"]
+
+
+def _put(folder: Path, rows: list[dict], splits: tuple[str, ...]) -> None:
+    for split in splits:
+        write_text(folder / f"{split}.jsonl", "".join(orjson.dumps(row).decode() + "\n" for row in rows))
+
+
+def write_datasets(data: Path) -> Path:
+    """ARC, BoolQ, HellaSwag, OpenBookQA, PIQA, SciQ, Winogrande, GSM8K and one MMLU subject."""
+    arc = [
+        {"id": str(n), "question": q, "choices": {"text": c, "label": LETTERS}, "answerKey": LETTERS[a]}
+        for n, (q, c, a) in enumerate(QUESTIONS)
+    ]
+    for name in ("ARC-Easy", "ARC-Challenge"):
+        _put(data / "allenai/ai2_arc" / name, arc, ("train", "validation", "test"))
+    boolq = [{"passage": f"{q} {c[a]}", "question": f"is it {c[0]}", "label": int(a == 0), "idx": 0} for q, c, a in QUESTIONS]
+    _put(data / "aps/super_glue/boolq", boolq, ("train", "validation"))
+    swag = [
+        {"ind": n, "activity_label": "Science", "ctx_a": q, "ctx_b": "the teacher says", "ctx": f"{q} the teacher says",
+         "endings": c, "label": str(a), "source_id": "x", "split": "val", "split_type": "indomain"}
+        for n, (q, c, a) in enumerate(QUESTIONS)
+    ]
+    _put(data / "Rowan/hellaswag/default", swag, ("train", "validation"))
+    book = [{"id": str(n), "question_stem": q, "choices": {"text": c, "label": LETTERS}, "answerKey": LETTERS[a]}
+            for n, (q, c, a) in enumerate(QUESTIONS)]
+    _put(data / "allenai/openbookqa/main", book, ("train", "validation", "test"))
+    piqa = [{"goal": q, "sol1": c[a], "sol2": c[a - 1], "label": 0} for q, c, a in QUESTIONS]
+    _put(data / "baber/piqa/default", piqa, ("train", "validation"))
+    sciq = [{"question": q, "distractor1": c[a - 1], "distractor2": c[a - 2], "distractor3": c[a - 3], "correct_answer": c[a],
+             "support": "A book says so."} for q, c, a in QUESTIONS]
+    _put(data / "allenai/sciq/default", sciq, ("train", "validation", "test"))
+    grande = [{"sentence": f"The stone hit the glass and _ broke, {q}", "option1": "the stone", "option2": "the glass", "answer": "2"}
+              for q, _, _ in QUESTIONS]
+    _put(data / "allenai/winogrande/winogrande_xl", grande, ("train", "validation"))
+    gsm = [{"question": f"Ann has {n} apples and buys 2. How many has she?", "answer": f"{n} + 2 = {n + 2}\n#### {n + 2}"}
+           for n in range(1, 8)]
+    _put(data / "openai/gsm8k/main", gsm, ("train", "test"))
+    mmlu = [{"question": q, "subject": "anatomy", "choices": c, "answer": a} for q, c, a in QUESTIONS]
+    _put(data / "cais/mmlu/anatomy", mmlu, ("dev", "validation", "test"))
+    return data
