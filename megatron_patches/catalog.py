@@ -14,6 +14,7 @@ MODULES = (
     "cpu.rng_restore",
     "cpu.schedules",
     "cpu.causal_mask",
+    "cpu.rope",
     "cpu.config",
     "cpu.norm",
     "attention.sdpa",

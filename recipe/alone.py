@@ -29,11 +29,11 @@ def load_model(run: RunDir, checkpoint: Path, *, precision: str | None = None) -
     """
     import torch
 
-    from megatron_patches.mup.init import named_parameters
-
     config = load_resolved(run).config
     reader = CheckpointReader(checkpoint)
     model = build_alone(config.model_copy(update={"precision": precision or config.precision}))
+    from megatron_patches.mup.init import named_parameters
+
     padded = padded_vocab_size(config.model.vocab_size, tp=1)
     with torch.no_grad():
         for name, parameter in named_parameters(model):
@@ -45,8 +45,11 @@ def load_model(run: RunDir, checkpoint: Path, *, precision: str | None = None) -
 
 def build_alone(config: RunConfig) -> "GPTModel":
     """A freshly initialised model of this recipe, whole, whatever layout the recipe trains in."""
+    import warnings
+
     import torch
 
+    warnings.filterwarnings("ignore", module=r"(megatron|torch)\.")  # what is absent here is `windtunnel doctor`'s to say
     import megatron_patches
     from megatron_patches.apply import in_force
     from recipe.model import build_chunks, initialise_parallel

@@ -247,7 +247,7 @@ class FaultsConfig(Section):
     """Consecutive skipped steps after which the run stops with a diagnosis."""
     spike_z: float | None = None
     """Robust z-score of the loss that counts as a spike; none: not watched."""
-    on_spike: Literal["record", "skip", "stop"] = "record"
+    on_spike: Literal["record", "stop"] = "record"
     stall_timeout: Seconds = 1800.0
     """A rank without a heartbeat for so long is named with its stack and the attempt ends."""
     digest_every_steps: int | None = None

@@ -4,8 +4,10 @@ The schedule runs the raw modules, so that DeepSpeed's wrapper doesn't see micro
 one pass. Everything here is the same on CPU and GPU, in every layout, in training and in tests.
 """
 
+import math
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,7 @@ from megatron.core import parallel_state as ps
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from megatron_patches.mup.groups import parameter_groups
+from megatron_patches.mup.init import named_parameters
 from megatron_patches.mup.rules import Mup
 from megatron_patches.zero.partition import allocate_state
 from megatron_patches.zero.reduce import average_data_parallel, reduce_model_parallel
@@ -40,6 +43,27 @@ class StepResult:
     """Before clipping, over the whole model."""
     applied: bool
     """False where a value wasn't finite and the step was skipped."""
+    stop: bool
+    """Whether some rank was asked to leave."""
+    phase_s: dict[str, float]
+    """Wall time of this rank by phase."""
+    nonfinite: tuple[str, ...] = ()
+    """`rank 3: decoder.layers.…` for each parameter whose gradient wasn't finite."""
+
+
+class Stopwatch:
+    """Wall time by phase; waits for the device at each lap, which the loop does anyway once a step."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.laps = device, {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.laps[phase] = self.laps.get(phase, 0.0) + now - self._last
+        self._last = now
 
 
 class Engine:
@@ -80,20 +104,31 @@ class Engine:
         for group in self.param_groups:
             group["lr"] = base_lr * group["lr_mult"]
 
-    def train_step(self, micro_batches: Sequence[MicroBatch], *, num_targets: int) -> StepResult:
-        """Forward, backward, one update. `num_targets`: tokens that count in the loss, over the global batch."""
+    def train_step(self, micro_batches: Sequence[MicroBatch], *, num_targets: int, stop: bool = False) -> StepResult:
+        """Forward, backward, one update.
+
+        Args:
+            micro_batches: This rank's share of the global batch.
+            num_targets: Tokens that count in the loss, over the global batch.
+            stop: Whether this rank was asked to leave; the result says whether any was.
+        """
+        clock = Stopwatch(self.device)
         with self.engine.coalesce_grad_reduction():
-            loss_sum = self._run(micro_batches, num_targets=num_targets, forward_only=False)
+            loss_sum = self._run(micro_batches, num_targets=num_targets)
+            clock.lap("forward_backward")
             reduce_model_parallel(self.chunks)
             if not self.topology.partitioned:
                 average_data_parallel(self.chunks)
-            loss, finite = self._agree(loss_sum, num_targets)
+            loss, finite, stopping = self._agree(loss_sum, num_targets, stop=stop)
+            culprits = () if finite else self._nonfinite_parameters()
             if not finite:
                 self._drop_gradients()
+        clock.lap("reduce")
         if not finite:
-            return StepResult(loss, float("nan"), applied=False)
+            return StepResult(loss, float("nan"), False, stopping, clock.laps, culprits)
         self.engine.step()
-        return StepResult(loss, float(self.engine.get_global_grad_norm()), applied=True)
+        clock.lap("optimizer")
+        return StepResult(loss, float(self.engine.get_global_grad_norm()), True, stopping, clock.laps)
 
     def loss_sums(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """Nats summed over each micro batch's targets (over context-parallel ranks too); the same on all ranks of a replica."""
@@ -112,11 +147,11 @@ class Engine:
         self.engine.destroy()
         ps.destroy_model_parallel()
 
-    def _run(self, micro_batches: Sequence[MicroBatch], *, num_targets: int, forward_only: bool) -> torch.Tensor:
+    def _run(self, micro_batches: Sequence[MicroBatch], *, num_targets: int) -> torch.Tensor:
         # DeepSpeed averages gradients over dp·cp, the schedule over micro batches (and multiplies by cp): undo both,
         # so that the gradient is that of Σ loss / num_targets whatever the layout.
         scale = self.resolved.layout.dp * len(micro_batches) / num_targets
-        sums = self._forward(micro_batches, scale=scale, forward_only=forward_only)
+        sums = self._forward(micro_batches, scale=scale, forward_only=False)
         mine = ps.get_tensor_model_parallel_rank() == 0 and bool(sums)
         return torch.stack(sums).sum() if mine else torch.zeros((), device=self.device)
 
@@ -142,22 +177,35 @@ class Engine:
             forward_only=forward_only,
         )
 
-    def _agree(self, loss_sum: torch.Tensor, num_targets: int) -> tuple[float, bool]:
-        """The global loss, and whether loss and gradients are finite on every rank; one reduction."""
+    def _agree(self, loss_sum: torch.Tensor, num_targets: int, *, stop: bool) -> tuple[float, bool, bool]:
+        """The global loss, whether loss and gradients are finite everywhere, whether a rank must leave; one reduction."""
         bad = torch.zeros((), device=self.device)
-        for chunk in self.chunks:
-            for parameter in chunk.parameters():
-                if parameter.grad is not None:
-                    bad += (~torch.isfinite(parameter.grad.sum())).float()
-        facts = torch.stack([loss_sum.float().reshape(()), bad.reshape(())]).double()
+        for _, parameter in self._with_gradient():
+            bad += (~torch.isfinite(parameter.grad.sum())).float()
+        facts = torch.stack([loss_sum.float(), bad, torch.tensor(float(stop), device=self.device)]).double()
         dist.all_reduce(facts)
-        loss, num_bad = facts.tolist()
-        return loss / num_targets, num_bad == 0 and loss == loss and abs(loss) != float("inf")
+        loss, num_bad, num_stop = facts.tolist()
+        return loss / num_targets, num_bad == 0 and math.isfinite(loss), num_stop > 0
+
+    def _nonfinite_parameters(self) -> tuple[str, ...]:
+        mine = [
+            f"rank {dist.get_rank()}: {name}"
+            for name, parameter in self._with_gradient()
+            if not torch.isfinite(parameter.grad).all()
+        ]
+        everyone: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(everyone, mine)
+        return tuple(line for lines in everyone for line in lines)
+
+    def _with_gradient(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        for chunk in self.chunks:
+            for name, parameter in named_parameters(chunk):
+                if parameter.grad is not None:
+                    yield name, parameter
 
     def _drop_gradients(self) -> None:
-        for chunk in self.chunks:
-            for parameter in chunk.parameters():
-                parameter.grad = None
+        for _, parameter in self._with_gradient():
+            parameter.grad = None
 
 
 def _same_groups_on_all_stages(

@@ -7,6 +7,8 @@ resolved stage and `windtunnel show` prints it. What can't hold is a `ConfigErro
 import hashlib
 import json
 
+from pydantic import Field
+
 from recipe.config import RunConfig, Section, StageConfig
 from recipe.errors import ConfigError
 from recipe.size import model_size
@@ -84,7 +86,7 @@ class ResolvedRun(Section):
     num_non_embedding_parameters: int
     tokenizer_dir: str | None = None
     tokenizer_sha256: str | None = None
-    data: dict[str, DataRef] = {}
+    data: dict[str, DataRef] = Field(default_factory=dict)
     branch: BranchRef | None = None
 
     @property

@@ -6,15 +6,14 @@ using windtunnel::Encoder;
 
 extern "C" {
 
-// Null if there is no memory. `keys` is followed by 4 readable bytes.
-Encoder* wt_new(const uint8_t* keys, const int64_t* offsets, const int32_t* ids, const float* key_scores, int64_t num_keys,
-                const float* scores, int64_t vocab_size, float unknown_score, int32_t byte_base, int32_t id_bytes,
-                int32_t log2_lines) {
+// Null if there is no memory, or there are too many pieces. `keys` is followed by 4 readable bytes.
+Encoder* wt_new(const uint8_t* keys, const int64_t* offsets, const int32_t* ids, int64_t num_keys, const float* scores,
+                int64_t vocab_size, float unknown_score, int32_t byte_base, int32_t id_bytes, int32_t log2_lines) {
   windtunnel::Vocabulary vocabulary;
   vocabulary.scores.assign(scores, scores + vocab_size);
   vocabulary.unknown_score = unknown_score;
   vocabulary.byte_base = byte_base;
-  vocabulary.build(keys, offsets, ids, key_scores, num_keys);
+  if (!vocabulary.build(keys, offsets, ids, num_keys)) return nullptr;
   Encoder* encoder = windtunnel::make_encoder(std::move(vocabulary), id_bytes, log2_lines);
   if (encoder->ready()) return encoder;
   delete encoder;

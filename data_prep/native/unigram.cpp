@@ -71,7 +71,7 @@ constexpr Masks kMasks;
 
 }  // namespace
 
-void Vocabulary::build(const uint8_t* keys, const int64_t* offsets, const int32_t* ids, const float* scores, int64_t count) {
+bool Vocabulary::build(const uint8_t* keys, const int64_t* offsets, const int32_t* ids, int64_t count) {
   cut.assign(1 << 16, kCut);
   for (int a = 0; a < 256; ++a)
     for (int b = 0x80; b < 0xC0; ++b) cut[b << 8 | a] = 0;  // never within a character
@@ -79,7 +79,7 @@ void Vocabulary::build(const uint8_t* keys, const int64_t* offsets, const int32_
   for (int64_t i = 0; i < count; ++i) {
     const uint8_t* p = keys + offsets[i];
     const int length = static_cast<int>(offsets[i + 1] - offsets[i]);
-    sorted[i] = {p, length, ids[i], scores[i]};
+    sorted[i] = {p, length, ids[i]};
     for (int at = 1; at < length; ++at) {
       uint8_t& value = cut[p[at] << 8 | p[at - 1]];
       if (p[at] >= 0xC0 && p[at - 1] >= 0x80) {
@@ -96,25 +96,24 @@ void Vocabulary::build(const uint8_t* keys, const int64_t* offsets, const int32_
     const int order = std::memcmp(a.text, b.text, std::min(a.length, b.length));
     return order != 0 ? order < 0 : a.length < b.length;
   });
-  build_trie(sorted);
+  return build_trie(sorted);
 }
 
 // A double array (child = base + byte, check = parent), filled breadth first.
-void Vocabulary::build_trie(const std::vector<Key>& keys) {
+bool Vocabulary::build_trie(const std::vector<Key>& keys) {
   struct Task {
     int32_t node;
     size_t begin, end;
     int depth;
   };
   units.assign(1 << 16, Unit());
-  units[0].check = 0;
+  units[0].set_parent(0);
   std::vector<Task> tasks{{0, 0, keys.size(), 0}};
   size_t free_from = 1;
   for (size_t done = 0; done < tasks.size(); ++done) {
     Task task = tasks[done];
     if (task.begin < task.end && keys[task.begin].length == task.depth) {
-      units[task.node].id = keys[task.begin].id;
-      units[task.node].score = keys[task.begin].score;
+      units[task.node].set_id(static_cast<uint64_t>(keys[task.begin].id));
       ++task.begin;
     }
     if (task.begin == task.end) continue;
@@ -123,26 +122,34 @@ void Vocabulary::build_trie(const std::vector<Key>& keys) {
       const uint8_t byte = keys[i].text[task.depth];
       if (children.empty() || children.back().first != byte) children.emplace_back(byte, i);
     }
-    while (units[free_from].check >= 0) ++free_from;
-    size_t base = free_from > children[0].first ? free_from - children[0].first : 1;  // never 0
-    for (;; ++base) {
-      if (base + 512 > units.size()) units.resize(units.size() * 2);
+    const size_t first = children[0].first;
+    size_t place = std::max(free_from, first + 1), taken = 0, tried = 0, base;  // base is never 0
+    for (;; ++place) {
+      if (place + 512 > units.size()) units.resize(units.size() * 2);
+      ++tried;
+      if (!units[place].free()) {
+        ++taken;
+        continue;
+      }
+      base = place - first;
       bool fits = true;
-      for (const auto& child : children) fits = fits && units[base + child.first].check < 0;
+      for (const auto& child : children) fits = fits && units[base + child.first].free();
       if (fits) break;
     }
-    units[task.node].base = static_cast<int32_t>(base);
+    if (taken * 20 >= tried * 19) free_from = place;  // that stretch is full: don't look there again
+    if (base + 256 >= kMaxUnits) return false;
+    units[task.node].set_base(base);
     for (size_t i = 0; i < children.size(); ++i) {
       const int32_t node = static_cast<int32_t>(base + children[i].first);
-      units[node].check = task.node;
+      units[node].set_parent(static_cast<uint64_t>(task.node));
       const size_t end = i + 1 < children.size() ? children[i + 1].second : task.end;
       tasks.push_back({node, children[i].second, end, task.depth + 1});
-      if (free_from + 512 > units.size()) units.resize(units.size() * 2);
     }
   }
-  while (units.size() > 1 && units.back().check < 0) units.pop_back();
+  while (units.size() > 1 && units.back().free()) units.pop_back();
   units.resize(units.size() + 256);  // a base plus any byte is inside
   units.shrink_to_fit();
+  return true;
 }
 
 template <class Id>
@@ -339,6 +346,7 @@ class UnigramEncoder final : public Encoder {
 
   // Ids of a chunk that is not in the first table: from the second, or by Viterbi, then kept.
   Result compute(const Chunk& chunk) {
+    if (chunk.line) return remember(chunk, viterbi(chunk.text, chunk.length));
     if (chunk.length > kLongKey) return viterbi(chunk.text, chunk.length);
     uint64_t hash = chunk.length;
     uint8_t key[kLongKey] = {};
@@ -347,19 +355,24 @@ class UnigramEncoder final : public Encoder {
     Long& entry = long_[hash & long_mask_];
     if (entry.length == chunk.length && std::memcmp(entry.key, key, kLongKey) == 0) return {entry.ids, entry.count, entry.safe};
     const Result result = viterbi(chunk.text, chunk.length);
-    if (chunk.line && result.count <= kShortIds) {
+    if (result.count <= kLongIds) {
+      std::memcpy(entry.key, key, kLongKey);
+      std::memcpy(entry.ids, result.ids, result.count * sizeof(Id));
+      entry.length = static_cast<uint8_t>(chunk.length);
+      entry.count = static_cast<uint8_t>(result.count);
+      entry.safe = static_cast<uint8_t>(result.safe);
+    }
+    return result;
+  }
+
+  Result remember(const Chunk& chunk, Result result) {
+    if (result.count <= kShortIds) {
       Short& slot = chunk.line->slot[1];
       slot.lo = chunk.lo;
       slot.hi = chunk.hi;
       std::memcpy(slot.ids, result.ids, result.count * sizeof(Id));
       slot.length_count = static_cast<uint8_t>(chunk.length | result.count << 5);
       slot.safe = static_cast<uint8_t>(result.safe);
-    } else if (result.count <= kLongIds) {
-      std::memcpy(entry.key, key, kLongKey);
-      std::memcpy(entry.ids, result.ids, result.count * sizeof(Id));
-      entry.length = static_cast<uint8_t>(chunk.length);
-      entry.count = static_cast<uint8_t>(result.count);
-      entry.safe = static_cast<uint8_t>(result.safe);
     }
     return result;
   }
@@ -420,29 +433,22 @@ class UnigramEncoder final : public Encoder {
     set_bounds();
   }
 
-  template <class Visit>
-  inline void pieces_at(const uint8_t* t, size_t start, size_t size, Visit visit) const {
-    const Unit* units = vocabulary_.units.data();
-    int32_t node = 0;
-    for (size_t at = start; at < size;) {
-      const int32_t child = units[node].base + t[at];
-      if (units[child].check != node) break;
-      node = child;
-      ++at;
-      if (units[node].id >= 0) visit(at, units[node].id, units[node].score);
-    }
-  }
-
   // The best path in exact arithmetic, and how far the next best is.
   Result viterbi(const uint8_t* t, size_t size) {
-    nodes_.resize(size + 1);
-    for (auto& node : nodes_) node = {0, -HUGE_VAL, -1, -1};
-    auto offer = [this](size_t end, double score, size_t start, int32_t id) {
-      Node& node = nodes_[end];
-      if (node.start < 0) {
-        node = {score, -HUGE_VAL, static_cast<int32_t>(start), id};
-      } else if (score > node.best) {
-        node = {score, node.best, static_cast<int32_t>(start), id};
+    if (nodes_.size() <= size) nodes_.resize(2 * size + 64);
+    Node* const nodes = nodes_.data();
+    const Unit* const units = vocabulary_.units.data();
+    const float* const scores = vocabulary_.scores.data();
+    const double unknown = vocabulary_.unknown_score;
+    for (size_t i = 1; i <= size; ++i) nodes[i].best = nodes[i].second = -HUGE_VAL;
+    nodes[0].best = 0;
+    auto offer = [nodes](size_t end, double score, size_t start, int32_t id) {
+      Node& node = nodes[end];
+      if (score > node.best) {
+        node.second = node.best;
+        node.best = score;
+        node.start = static_cast<int32_t>(start);
+        node.id = id;
       } else if (score > node.second) {
         node.second = score;
       }
@@ -450,20 +456,28 @@ class UnigramEncoder final : public Encoder {
     int characters = 0;
     for (size_t start = 0; start < size; ++characters) {
       const size_t next = std::min(start + char_length(t[start]), size);
-      const double before = nodes_[start].best;
+      const double before = nodes[start].best;
       bool single = false;
-      pieces_at(t, start, size, [&](size_t end, int32_t id, float score) {
-        offer(end, before + score, start, id);
-        single |= end == next;
-      });
-      if (!single) offer(next, before + vocabulary_.unknown_score, start, -1);
+      uint32_t node = 0;
+      Unit unit = units[0];
+      for (size_t at = start; at < size;) {
+        const uint32_t child = unit.base() + t[at++];
+        unit = units[child];
+        if (unit.parent_plus_1() != node + 1) break;
+        node = child;
+        if (const int32_t id = unit.id(); id >= 0) {
+          offer(at, before + scores[id], start, id);
+          single |= at == next;
+        }
+      }
+      if (!single) offer(next, before + unknown, start, -1);
       start = next;
     }
     double margin = HUGE_VAL;
-    for (int32_t end = static_cast<int32_t>(size); end > 0; end = nodes_[end].start)
-      margin = std::min(margin, nodes_[end].best - nodes_[end].second);
-    scratch_.resize(size);
-    const int count = backtrack(t, size, nodes_, scratch_.data());
+    for (int32_t end = static_cast<int32_t>(size); end > 0; end = nodes[end].start)
+      margin = std::min(margin, nodes[end].best - nodes[end].second);
+    if (scratch_.size() < size) scratch_.resize(2 * size + 64);
+    const int count = backtrack(t, size, nodes, scratch_.data());
     return {scratch_.data(), count, safe_binade(margin, characters)};
   }
 
@@ -475,35 +489,45 @@ class UnigramEncoder final : public Encoder {
     return std::max(0, std::min(30, std::ilogb(half_unit) + 24 + 1));
   }
 
-  // unigram_model.cc's EncodeOptimized on one chunk, from the running score.
+  // unigram_model.cc's EncodeOptimized on one chunk, from the running score: the same float operations in the same order.
   void exact(const uint8_t* t, size_t size) {
-    exact_.assign(size + 1, Exact{0.0f, -1, -1});
-    exact_[0].best = score_;
+    if (exact_.size() <= size) exact_.resize(2 * size + 64);
+    Exact* const nodes = exact_.data();
+    const Unit* const units = vocabulary_.units.data();
+    const float* const scores = vocabulary_.scores.data();
+    const float unknown = vocabulary_.unknown_score;
+    for (size_t i = 1; i <= size; ++i) nodes[i].best = -HUGE_VALF;
+    nodes[0].best = score_;
     size_t frontier = 0;
-    auto offer = [&](size_t end, float score, size_t start, int32_t id) {
+    auto offer = [nodes, &frontier](size_t end, float score, size_t start, int32_t id) {
       frontier = std::max(frontier, end);
-      Exact& node = exact_[end];
-      if (node.start < 0 || score > node.best) node = {score, static_cast<int32_t>(start), id};
+      if (score > nodes[end].best) nodes[end] = {score, static_cast<int32_t>(start), id};
     };
     for (size_t start = 0; start < size;) {
       const size_t next = std::min(start + char_length(t[start]), size);
-      float before = exact_[start].best;
+      float before = nodes[start].best;
       if (before < -kScoreReset || before > kScoreReset) {
-        const float offset = before;
-        for (size_t i = start; i <= frontier || i == start; ++i)
-          if (i == start || exact_[i].start >= 0) exact_[i].best -= offset;
+        for (size_t i = start; i <= std::max(frontier, start); ++i) nodes[i].best -= before;
         before = 0.0f;
       }
       bool single = false;
-      pieces_at(t, start, size, [&](size_t end, int32_t id, float score) {
-        offer(end, score + before, start, id);
-        single |= end == next;
-      });
-      if (!single) offer(next, vocabulary_.unknown_score + before, start, -1);
+      uint32_t node = 0;
+      Unit unit = units[0];
+      for (size_t at = start; at < size;) {
+        const uint32_t child = unit.base() + t[at++];
+        unit = units[child];
+        if (unit.parent_plus_1() != node + 1) break;
+        node = child;
+        if (const int32_t id = unit.id(); id >= 0) {
+          offer(at, scores[id] + before, start, id);
+          single |= at == next;
+        }
+      }
+      if (!single) offer(next, unknown + before, start, -1);
       start = next;
     }
-    out_ += backtrack(t, size, exact_, out_);
-    score_ = exact_[size].best;
+    out_ += backtrack(t, size, nodes, out_);
+    score_ = nodes[size].best;
     synced_ = out_;
     set_bounds();
   }

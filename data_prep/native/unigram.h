@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -12,17 +13,25 @@ namespace windtunnel {
 constexpr int kPad = 64;        // readable bytes after every text
 constexpr int kPairBits = 19;   // of the table of character pairs: 64 KB
 
-struct Unit {  // of the double array
-  int32_t base = 0, check = -1, id = -1;
-  float score = 0;
+// A node of the double array in 8 bytes: its child by a byte is at base + byte, if that one's parent is this node.
+struct Unit {
+  uint64_t bits = 0;  // base: 22 bits, parent + 1: 22 (0: free), id + 1: 20 (0: no piece ends here)
+
+  uint32_t base() const { return bits & 0x3FFFFF; }
+  uint32_t parent_plus_1() const { return bits >> 22 & 0x3FFFFF; }
+  int32_t id() const { return static_cast<int32_t>(bits >> 44) - 1; }
+  bool free() const { return parent_plus_1() == 0; }
+  void set_base(uint64_t base) { bits |= base; }
+  void set_parent(uint64_t parent) { bits |= (parent + 1) << 22; }
+  void set_id(uint64_t id) { bits |= (id + 1) << 44; }
 };
+constexpr size_t kMaxUnits = 1 << 22;
 
 struct Vocabulary {
   struct Key {
     const uint8_t* text;
     int length;
     int32_t id;
-    float score;
   };
   std::vector<uint8_t> cut;                                            // [65536] by (second byte << 8 | first byte)
   std::vector<uint64_t> pairs = std::vector<uint64_t>(1 << (kPairBits - 6));  // characters that are neighbours in a piece
@@ -31,11 +40,11 @@ struct Vocabulary {
   float unknown_score = 0;
   int32_t byte_base = 0;  // id of <0x00>; the 256 byte pieces follow each other
 
-  void build(const uint8_t* keys, const int64_t* offsets, const int32_t* ids, const float* scores, int64_t count);
+  bool build(const uint8_t* keys, const int64_t* offsets, const int32_t* ids, int64_t count);  // false: too many pieces
   bool has_pair(uint32_t slot) const { return pairs[slot >> 6] >> (slot & 63) & 1; }
 
  private:
-  void build_trie(const std::vector<Key>& keys);
+  bool build_trie(const std::vector<Key>& keys);
 };
 
 class Encoder {

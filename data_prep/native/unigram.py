@@ -94,8 +94,7 @@ class NativeUnigram:
         unknown = np.float32(lowest) - np.float32(10.0)  # unigram_model.cc, kUnkPenalty
         byte_base = next(i for i, piece in enumerate(proto.pieces) if piece.type == BYTE)
         blob = b"".join(keys) + bytes(PAD_BYTES)
-        key_scores = scores[ids]
-        arrays = (blob, offsets.ctypes.data, ids.ctypes.data, key_scores.ctypes.data, len(ids), scores.ctypes.data)
+        arrays = (blob, offsets.ctypes.data, ids.ctypes.data, len(ids), scores.ctypes.data)
         width = self.tokenizer.dtype.itemsize
         return self._lib.wt_new(*arrays, len(scores), float(unknown), byte_base, width, log2_lines)
 

@@ -14,6 +14,7 @@ def train(
     retry: Annotated[
         bool, typer.Option("--retry", help="Start again after a failure, until three attempts made no progress.")
     ] = False,
+    prepare_only: Annotated[bool, typer.Option("--prepare-only", help="Make data and run directory; don't train.")] = False,
 ) -> None:
     """Trains a recipe on this machine, all its stages, by the DeepSpeed launcher.
 
@@ -33,4 +34,6 @@ def train(
     run = create_run(
         config, run_dir or f"runs/{config.name}", world_size=num_processes, data_dir=data_dir, workers=os.cpu_count() or 1
     )
-    raise typer.Exit(train_here(run, num_processes=num_processes, retry=retry))
+    print(run.root)
+    if not prepare_only:
+        raise typer.Exit(train_here(run, num_processes=num_processes, retry=retry))

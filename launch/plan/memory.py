@@ -141,14 +141,20 @@ def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray
 def _transient(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Alive for a moment at the peak: (inside a layer's backward pass, at the loss).
 
-    Backward: an MLP's gradients (6f, while 2f of what was kept is gone) or attention's fp32 dQ, and the stream's gradients, 8h.
-    Loss: logits with their copies.
+    Backward: the MLP's gradients (6f, while 2f of what was kept is gone) and the stream's, 8h; or, later, the first MLP
+    matrix's gradient in bf16 and as it is added in fp32. Loss: logits with their copies; or their gradient beside the head's.
     """
     tokens = layouts.mbs * shape.seq_tokens / layouts.cp
     n = np.where(layouts.sp > 0, layouts.tp, 1)
-    inside = tokens * (np.maximum(4 * shape.ffn, 4 * shape.hidden) / layouts.tp + 8 * shape.hidden / n)
-    logits = engine.logit_bytes * tokens * padded_vocab(shape, layouts.tp) / layouts.tp
-    return inside, np.where(stage == layouts.pp - 1, logits + tokens * 2 * shape.hidden / n, 0.0)
+    unfused = 6 if engine.flush_bytes else 0  # bytes a weight: torch's accumulation into .grad, 2 + 4
+    first = unfused * (2 if shape.gated else 1) * shape.hidden * shape.ffn / layouts.tp
+    inside = np.maximum(
+        tokens * (np.maximum(4 * shape.ffn, 4 * shape.hidden) / layouts.tp + 8 * shape.hidden / n),
+        first - tokens * 2 * shape.ffn / layouts.tp,
+    )
+    rows = padded_vocab(shape, layouts.tp) / layouts.tp
+    loss = np.maximum(engine.logit_bytes * tokens * rows + tokens * 2 * shape.hidden / n, 2 * tokens * rows + unfused * rows * shape.hidden)
+    return inside, np.where(stage == layouts.pp - 1, loss, 0.0)
 
 
 def _buffers(shape: ModelShape, layouts: Layouts, engine: Engine, params: np.ndarray) -> np.ndarray:

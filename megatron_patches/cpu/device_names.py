@@ -13,7 +13,7 @@ _FACTORIES = ("zeros", "ones", "empty", "tensor", "full", "arange")
 
 
 class TorchOnCpu(ModuleType):
-    """`torch` with factory functions that put `device="cuda"` on the CPU."""
+    """`torch` with factory functions that put `device="cuda"` on the CPU and pin nothing."""
 
     def __init__(self) -> None:
         super().__init__("torch")
@@ -28,6 +28,7 @@ def _on_cpu(factory: Any) -> Any:
     def make(*args: Any, **kwargs: Any) -> torch.Tensor:
         if "cuda" in str(kwargs.get("device")):
             kwargs["device"] = "cpu"
+        kwargs.pop("pin_memory", None)  # memory can be pinned for a GPU only
         return factory(*args, **kwargs)
 
     return make

@@ -232,7 +232,7 @@ def judge(measurements: Sequence[Measurement], *, tolerance: float | None = None
     if len({m.size for m in measurements}) < 2:
         raise PatchError(f"a slope needs two {axis}s at least")
     out = []
-    for module in MODULES:
+    for module in (name for name in MODULES if all(name in m.initial for m in measurements)):
         for quantity in ("initial", "update"):
             slope = fit_slope(measurements, module, quantity)
             bound = "above" if (module, quantity) == ("logits", "initial") else "both"

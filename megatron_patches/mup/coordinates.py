@@ -37,7 +37,9 @@ def capture(chunks: list[torch.nn.Module]) -> Iterator[Captured]:
             record(layer.self_attention, ("attention", number))
             record(layer.mlp, ("mlp", number))
             record(layer, ("residual", number))
-            handles.append(_record_scores(layer.self_attention.core_attention, found, ("attention_scores", number)))
+            core = layer.self_attention.core_attention
+            if getattr(core, "cp_group", None) is None:  # a rank's queries meet keys of other ranks there
+                handles.append(_record_scores(core, found, ("attention_scores", number)))
         if chunk.post_process:
             record(chunk.output_layer, ("logits", 0))  # type: ignore[arg-type]
     try:

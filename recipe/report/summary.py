@@ -46,7 +46,7 @@ def facts(view: RunView) -> list[Fact]:
         Fact("parameters", f"{size.num_non_embedding_parameters:,} + "
              f"{size.num_parameters - size.num_non_embedding_parameters:,} embedding ({'tied' if model.tied else 'untied'})"),
         Fact("tokens", f"{_tokens(view)} of {format_count(resolved.total_tokens)} planned, in {len(resolved.stages)} stages"),
-        Fact("steps", f"{view.metrics[-1]['step'] if view.metrics else 0:,} of {resolved.num_steps:,}"),
+        Fact("steps", f"{len(view.metrics):,} of {resolved.num_steps:,}"),
         Fact("layout", f"{resolved.layout} on {_plural(resolved.layout.world_size, 'process', 'processes')}"),
         Fact("precision", config.precision),
         Fact("scaling", f"{config.mup.parametrization}, base width {config.mup.dim_model_base}"),

@@ -101,7 +101,7 @@ def test_self_check_stops(tokenizer: SentencePieceTokenizer, monkeypatch: pytest
 def test_self_check_samples_later_documents(tokenizer: SentencePieceTokenizer) -> None:
     encoder = FastEncoder(tokenizer)
     encoder._checked_bytes = 1 << 30
-    raw = [b"document %d" % i for i in range(4000)]
+    raw = [b"document %d" % i for i in range(20_000)]
     offsets = np.concatenate(([0], np.cumsum([len(text) for text in raw]))).astype(np.int64)
     keys = np.array([split_key(text) for text in raw], dtype=np.uint64)
     encoder.encode(Block(padded(b"".join(raw)), offsets, keys))
@@ -115,8 +115,8 @@ def change(tokenizer: SentencePieceTokenizer, path: Path, edit) -> SentencePiece
     return load_tokenizer(path)
 
 
-def _no_fallback(proto) -> None:
-    proto.trainer_spec.byte_fallback = False
+def _no_escape(proto) -> None:
+    proto.normalizer_spec.escape_whitespaces = False
 
 
 def _prefix(proto) -> None:
@@ -134,7 +134,7 @@ def _unused(proto) -> None:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (_no_fallback, "no byte fallback"),
+        (_no_escape, "does not escape whitespace"),
         (_prefix, "adds a dummy prefix"),
         (_strips, "removes extra whitespace"),
         (_unused, "unused pieces"),

@@ -76,13 +76,14 @@ class EngineTrainer:
         from recipe.batch import micro_batch
 
         mask = np.ones((len(tokens), self.setting.seq_length_tokens), dtype=np.float32)
-        self.engine.loss_sums([micro_batch(tokens.numpy().astype(np.int64), mask)])
+        batch = micro_batch(tokens.numpy().astype(np.int64), mask)
+        self.engine.loss_sums([batch] * len(self.chunks))  # an interleaved pipeline wants as many as it has stages
 
     def train(self, tokens: torch.Tensor) -> float:
         """One step; each replica takes its rows."""
         from megatron.core import parallel_state as ps
 
-        rank, size = ps.get_data_parallel_rank(), ps.get_data_parallel_world_size()
+        rank, size = ps.get_data_parallel_rank(), ps.get_data_parallel_world_size()  # context parallelism cuts rows itself
         batches = self._micro_batches(tokens, rows=slice(rank, None, size))
         return self.engine.train_step(batches, num_targets=tokens[:, 1:].numel()).loss
 

@@ -15,6 +15,8 @@ SLOW = [
     (2, ["zero=2"]),
     (2, ["tp=2", "zero=0"]),
     (2, ["zero=1"]),
+    (2, ["cp=2", "zero=1"]),
+    (4, ["cp=2", "tp=2", "sp=true", "zero=2"]),
     (2, ["pp=2", "vp=2", "zero=0"]),
     (4, ["tp=2", "sp=true", "zero=3"]),
 ]
@@ -30,11 +32,15 @@ def alone() -> dict:
 )
 def test_coordinate_check_is_the_same_in_every_layout(alone: dict, processes: int, layout: list[str]) -> None:
     result = torchrun("layout_worker.py", "coords", *layout, processes=processes)
-    assert result["verdicts"] == [{**mine, "slope": pytest.approx(mine["slope"], abs=1e-4)} for mine in alone["verdicts"]]
+    modules = set(result["measurements"][0]["initial"])  # no attention scores under context parallelism
+    expected = [
+        {**mine, "slope": pytest.approx(mine["slope"], abs=1e-4)} for mine in alone["verdicts"] if mine["module"] in modules
+    ]
+    assert result["verdicts"] == expected
     for here, there in zip(result["measurements"], alone["measurements"], strict=True):
         assert here["losses"] == pytest.approx(there["losses"], rel=1e-5)
         for ours, expected in zip([here["initial"], *here["updates"]], [there["initial"], *there["updates"]], strict=True):
-            assert ours == pytest.approx(expected, rel=1e-4)
+            assert ours == pytest.approx({module: expected[module] for module in modules}, rel=1e-4)
 
 
 @pytest.mark.parametrize(
