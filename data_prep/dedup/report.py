@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ def write(
     names = [unit.spec.name for unit in units]
     tally = {spec.name: _empty_counts() for spec in sorted(specs, key=lambda spec: spec.name)}
     flows: dict[tuple[str, str, str], int] = {}
-    hashes: dict[str, list[int]] = {name: [] for name in tally}
-    sizes = np.zeros(max(scanned.num_documents, 1), dtype=np.uint32)
+    hashes = {name: array("Q") for name in tally}
+    sizes = np.memmap(folder / "sizes.bin", dtype=np.uint32, mode="w+", shape=(max(scanned.num_documents, 1),))
     for unit, name in enumerate(names):
         tally[name]["documents"] += int(scanned.bases[unit + 1] - scanned.bases[unit])
         tally[name]["grams"] += int(scanned.column(unit, NUM_GRAMS).sum(dtype=np.int64))
@@ -90,8 +91,10 @@ def choose(
     """
     count = max(scanned.num_documents, 1)
     ranks = [prefer.index(unit.spec.name) if unit.spec.name in prefer else len(prefer) for unit in units]
-    best = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
-    chosen = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
+    best, chosen = (np.memmap(folder / name, dtype=np.uint64, mode="w+", shape=(count,)) for name in ("best.bin", "chosen.bin"))
+    for column in (best, chosen):
+        for start in range(0, count, STEP):
+            column[start : start + STEP] = np.iinfo(np.uint64).max
     for low_bits in (False, True):  # by rank and digest; then, of those that are equal in it, the least number
         for unit, numbers in _stretches(scanned):
             alone = first[numbers] == numbers
@@ -143,7 +146,10 @@ def _dropped(
 
 
 def _largest(sizes: np.ndarray, scanned: Scanned, names: Sequence[str]) -> list[dict[str, Any]]:
-    top = np.argsort(sizes, kind="stable")[::-1][:NUM_LARGEST]
+    top = np.zeros(0, dtype=np.int64)
+    for start in range(0, len(sizes), STEP):
+        part = np.concatenate((top, np.arange(start, min(len(sizes), start + STEP))))
+        top = part[np.argsort(-sizes[part].astype(np.int64), kind="stable")][:NUM_LARGEST]
     return [
         {"documents": int(sizes[n]) + 1, "source": names[scanned.unit_of(n)], "kept": scanned.identity(n)}
         for n in top.tolist()

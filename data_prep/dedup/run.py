@@ -132,7 +132,7 @@ def deduplicate(
     del union, first, scanned
     for name in ("scan", "grams", "bands", "edges", "sort"):
         shutil.rmtree(job.folder / name, ignore_errors=True)
-    for name in ("pairs.bin", "parents.bin", "first.bin", "kept.bin"):
+    for name in ("pairs.bin", "parents.bin", "first.bin", "kept.bin", "best.bin", "chosen.bin", "sizes.bin"):
         (job.folder / name).unlink(missing_ok=True)
     return outcome
 
