@@ -45,8 +45,8 @@ def write_datasets(data: Path) -> Path:
     sciq = [{"question": q, "distractor1": c[a - 1], "distractor2": c[a - 2], "distractor3": c[a - 3], "correct_answer": c[a],
              "support": "A book says so."} for q, c, a in QUESTIONS]
     _put(data / "allenai/sciq/default", sciq, ("train", "validation", "test"))
-    grande = [{"sentence": f"The stone hit the glass and _ broke, {q}", "option1": "the stone", "option2": "the glass", "answer": "2"}
-              for q, _, _ in QUESTIONS]
+    options = {"option1": "the stone", "option2": "the glass", "answer": "2"}
+    grande = [{"sentence": f"The stone hit the glass and _ broke, {q}"} | options for q, _, _ in QUESTIONS]
     _put(data / "allenai/winogrande/winogrande_xl", grande, ("train", "validation"))
     gsm = [{"question": f"Ann has {n} apples and buys 2. How many has she?", "answer": f"{n} + 2 = {n + 2}\n#### {n + 2}"}
            for n in range(1, 8)]
