@@ -109,6 +109,7 @@ def resume_chain(run: RunDir) -> int:
         raise ClusterError(f"{run.root}: no chain was submitted for this run")
     if chain.site == LOCAL:
         return run_here(run)
+    _await_leaving([link.job for link in chain.links if link.job])
     live = {state.base_id for state in client.queue().values() if state.state in client.LIVE_STATES}
     if on_the_way := [f"{link.name} (job {link.job})" for link in chain.links if link.job in live]:
         raise ClusterError(f"{run.root}: still on its way: {', '.join(on_the_way)}; `windtunnel cancel {run.root}` ends that")
@@ -116,6 +117,15 @@ def resume_chain(run: RunDir) -> int:
         print(f"{run.root}: nothing is left to do", file=sys.stderr)
     _show_jobs(run, chain)
     return 0
+
+
+def _await_leaving(jobs: list[str], *, timeout_s: float = 120.0) -> None:
+    """Until jobs that are ending have left their nodes: a new attempt beside them would fence out their last checkpoint."""
+    deadline = time.monotonic() + timeout_s
+    while any(one.state == "COMPLETING" and one.base_id in jobs for one in client.queue().values()):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(1.0)
 
 
 def _show_jobs(run: RunDir, chain: ChainRecord) -> None:

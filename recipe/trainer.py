@@ -99,6 +99,8 @@ class Trainer:
 
     def close(self) -> None:
         self.writer.wait()
+        if self.rank == 0:
+            remove_old(self.run_dir, self.resolved)  # the last checkpoint is whole only now: LATEST must name it
         if self.recorder is not None:
             self.recorder.close()
         self.engine.close()

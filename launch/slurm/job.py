@@ -31,6 +31,7 @@ from recipe.errors import RecipeError
 from recipe.exits import BAD_INPUT, FAILED, FINISHED, REQUEUE
 from recipe.rundir import RunDir, read_json, write_json
 
+STOPPED_BY_SRUN = 128 + signal.SIGTERM
 FIRST_PORT, NUM_PORTS = 10_240, 20_480  # below Linux's ephemeral ports
 
 
@@ -100,7 +101,10 @@ class Supervisor:
             self.prepare(len(nodes) * site.processes_per_node)
             self.say(f"going on with {len(nodes)} of {len(job.nodes)} nodes: {','.join(nodes)}")
         code = self.run_ranks(attempt, nodes)
-        record = close_attempt(self.run, attempt, reason=describe_exit(code), exit_code=code)
+        reason = describe_exit(code)
+        if code == STOPPED_BY_SRUN and not self.received:  # srun tells the highest code, not the first
+            code, reason = FAILED, "a rank failed, and srun stopped the others"
+        record = close_attempt(self.run, attempt, reason=reason, exit_code=code)
         return self.follow_up(attempt, record.exit_code, record.reason)
 
     def prepare(self, world_size: int) -> None:

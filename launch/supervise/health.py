@@ -44,9 +44,9 @@ def look(run_dir: Path) -> NodeReport:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     num_devices = len([one for one in (visible or "").split(",") if one.strip()])
     memory = None
-    import torch
+    if _has_gpus():  # importing torch takes seconds, for nothing on a CPU node
+        import torch
 
-    if torch.cuda.is_available():
         num_devices = torch.cuda.device_count()
         memory = min((torch.cuda.mem_get_info(index)[0] for index in range(num_devices)), default=None)
     return NodeReport(
@@ -100,7 +100,7 @@ def pair_bandwidth(*, rank: int, world_size: int) -> float:
     import torch
     import torch.distributed as dist
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if _has_gpus() else "cpu"
     buffer = torch.ones(PAIR_BYTES // 4, device=device)  # fp32
     best = 0.0
     pairs = [(one, (one + 1) % world_size) for one in range(world_size)] if world_size > 2 else [(0, 1)]
@@ -134,13 +134,16 @@ def main() -> int:
         return 0
     from recipe import distributed
 
-    distributed.start(device="cuda" if _has_cuda() else "cpu", timeout_s=60)
+    distributed.start(device="cuda" if _has_gpus() else "cpu", timeout_s=60)
     bandwidth = pair_bandwidth(rank=int(os.environ["SLURM_PROCID"]), world_size=world_size)
     write_json(path, asdict(report) | {"bandwidth": bandwidth})
     return 0
 
 
-def _has_cuda() -> bool:
+def _has_gpus() -> bool:
+    """Whether a driver shows devices here and torch can use them."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/kfd").exists():
+        return False
     import torch
 
     return torch.cuda.is_available()

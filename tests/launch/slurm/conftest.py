@@ -16,7 +16,10 @@ from launch.slurm.record import load_chain
 from launch.slurm.render import Place
 from launch.slurm.submit import Submission, submit_links, write_files
 from launch.status import RunStatus, statuses
+from recipe.config import RunConfig
+from recipe.prepare import create_run
 from recipe.rundir import RunDir, read_jsonl
+from tests.launch.slurm.smallest import smallest_recipe, write_corpus
 from tests.launch.tiny_run import tiny_config, tiny_run
 from tests.slurm_cluster.cluster import Cluster, missing_programs
 
@@ -106,6 +109,52 @@ def submit(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Submitted
         file = run.jobs / "train.sbatch"
         file.write_text(file.read_text().replace("exec ", f"{code}\nexec "))
         submit_links(run, chain)
+        made.append(Submitted(run, cluster))
+        return made[-1]
+
+    yield start
+    client.cancel([one.job for one in made if one.job])
+
+
+@dataclass
+class Text:
+    """Real text and what was made of it, once for all runs of a session."""
+
+    corpus: Path
+    data_dir: Path
+
+    def recipe(self, **changes: object) -> RunConfig:
+        return smallest_recipe(self.corpus, **changes)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Text:
+    folder = tmp_path_factory.mktemp("text")
+    return Text(write_corpus(folder / "code.jsonl"), folder / "data")
+
+
+@pytest.fixture
+def submit_real(cluster: Cluster, text: Text, tmp_path: Path) -> Iterator[Callable[..., Submitted]]:
+    """Submits real training of the smallest model: its training link, the code as it is now."""
+    made: list[Submitted] = []
+
+    def start(
+        name: str = "run", *, num_nodes: int = 1, min_nodes: int | None = None, num_steps: int = 60,
+        parallel: dict | None = None, **site: object,
+    ) -> Submitted:
+        settings = Site.model_validate(SITE | site)
+        config = text.recipe(num_steps=num_steps, **(parallel or {}))
+        run = create_run(
+            config, tmp_path / name, world_size=num_nodes * settings.processes_per_node, data_dir=text.data_dir
+        )
+        place = Place(
+            run_dir=run.root, folder=ROOT, data_dir=text.data_dir, python=sys.executable, num_nodes=num_nodes,
+            min_nodes=min_nodes or num_nodes,
+        )
+        request = Request(recipe=run.jobs / "recipe.yaml", run_dir=run.root, data_dir=text.data_dir)
+        link = Link(name="train", purpose="a test", train=".", device=True)
+        submission = Submission(run=run, config=config, site=settings, request=request, place=place, links=[link])
+        submit_links(run, write_files(submission))
         made.append(Submitted(run, cluster))
         return made[-1]
 

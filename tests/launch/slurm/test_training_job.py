@@ -131,7 +131,7 @@ def test_node_of_the_batch_script_lost(submit: Submit, expected: list, cluster: 
 
 def test_stale_ranks_cannot_write(submit: Submit, expected: list, cluster: Cluster) -> None:
     """A node loses its network: its ranks live on, the job starts again elsewhere, the old ranks end at their next write."""
-    one = submit(tiny=SLOW | {"TINY_EVERY": "2"})
+    one = submit(tiny={"TINY_EVERY": "2", "TINY_STEP_S": "3"})
     one.wait_for_step(4)
     node = attempts_of(one.run)[0].started().nodes[0]
     cluster.kill_slurmd(node)
@@ -192,7 +192,12 @@ def test_two_runs_side_by_side(submit: Submit, expected: list) -> None:
 
 
 def test_unfit_node_is_excluded_and_named(submit: Submit, expected: list, cluster: Cluster) -> None:
-    """A node whose clock is off can't be made here; one that doesn't give its devices can."""
-    one = submit(gres=None, exclusive=True, setup=['[ "$SLURMD_NODENAME" != node1 ] || export WINDTUNNEL_TRAIN_MODULE=none'])
+    """A bad node that hides a device, whichever it is: the job goes back into the queue without it, and runs elsewhere."""
+    hide = 'mkdir "$PWD/.wt-bad" 2>/dev/null && export CUDA_VISIBLE_DEVICES=0 || true'
+    one = submit(setup=[hide.replace("$PWD", "${TMPDIR:-/tmp}").replace(".wt-bad", f".wt-bad-{cluster.layout.port}")])
     one.wait_for_state("finished")
+    bad, good = (attempt.started().nodes[0] for attempt in attempts_of(one.run))
+    assert bad != good
+    assert exits(one) == [1, 0]
+    assert attempts_of(one.run)[0].ended().reason == f"health check: {bad}: 1 devices of 2"
     assert one.losses() == expected
