@@ -20,6 +20,7 @@ from data_prep.atomic import write_json
 from data_prep.errors import DataError, TokenizerError
 from data_prep.manifest import MANIFEST_NAME, Manifest
 from data_prep.plan import SHARD_BYTES, SPLITS, Plan, make_plan
+from data_prep.shard import is_done
 from data_prep.sources import Document, SourceSpec, pieces, read
 from data_prep.sources.block import heldout_limit, split_key
 from data_prep.tokenizer import JSON_NAME, MODEL_NAME, Tokenizer, load_tokenizer, train_unigram
@@ -52,6 +53,44 @@ def prepare(
         manifests = binarize.finish(plan)
         LOG.info("%s: %d train tokens, %d held out", name, manifests["train"].num_tokens, manifests["heldout"].num_tokens)
     return {name: {split: plan.split_dir(split) for split in SPLITS} for name, plan in plans.items()}
+
+
+def prepare_task(
+    config: RunConfig, *, data_dir: Path | str, task: int, num_tasks: int, workers: int = 1, shard_bytes: int = SHARD_BYTES
+) -> bool:
+    """One array task's share of `prepare`: every ``num_tasks``-th missing shard of all sources, and, if it was the last to
+    finish, the manifests.
+
+    Returns:
+        Whether everything is done now.
+    """
+    tokenizer = prepare_tokenizer(config, data_dir=data_dir)
+    plans = source_plans(config, tokenizer, data_dir=data_dir, shard_bytes=shard_bytes)
+    place = 0  # counts on from source to source, so that many small sources fill the tasks too
+    for plan in plans.values():
+        plan.store()
+        share = [shard for shard in range(plan.num_shards) if (place + shard) % num_tasks == task]
+        binarize.run_shards(plan, [shard for shard in share if not is_done(plan, shard)], workers=workers)
+        place += plan.num_shards
+    if any(binarize.missing(plan) for plan in plans.values()):
+        return False
+    for plan in plans.values():
+        binarize.finish(plan)
+    return True
+
+
+def finish(config: RunConfig, *, data_dir: Path | str, shard_bytes: int = SHARD_BYTES) -> Tokenizer:
+    """Writes the manifests of shards that are all done, and returns their tokenizer.
+
+    Raises:
+        DataError: The tokenizer or a shard is missing; names how many.
+    """
+    tokenizer = find_tokenizer(config, data_dir=data_dir)
+    if tokenizer is None:
+        raise DataError(f"{data_dir}: the recipe's tokenizer is not there; `windtunnel tokenizer` makes it")
+    for plan in source_plans(config, tokenizer, data_dir=data_dir, shard_bytes=shard_bytes).values():
+        binarize.finish(plan)
+    return tokenizer
 
 
 def sources_used(config: RunConfig) -> list[str]:
