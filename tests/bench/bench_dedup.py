@@ -81,12 +81,16 @@ def synthetic(count: int, seed: int, words: list[str]) -> list[str]:
 
 def run_datatrove(source: Path, folder: Path) -> None:
     """datatrove's four MinHash steps, one task, here."""
+    import datatrove.utils.hashes.xxhash
+    import xxhash
     from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
     from datatrove.pipeline.dedup.minhash import MinhashConfig
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers import JsonlWriter
     from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 
+    # datatrove hands text to xxhash, which takes bytes only since its version 4
+    datatrove.utils.hashes.xxhash.xxhash64 = lambda data: xxhash.xxh64_intdigest(data.encode())
     config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
     names = {name: str(folder / name) for name in ("signatures", "buckets", "remove", "out")}
     data = JsonlReader(str(source.parent), glob_pattern=source.name).run(rank=0, world_size=1)
@@ -96,9 +100,7 @@ def run_datatrove(source: Path, folder: Path) -> None:
     for bucket in range(config.num_buckets):
         step = MinhashDedupBuckets(input_folder=names["signatures"], output_folder=names["buckets"], config=config)
         step.run(None, rank=bucket, world_size=config.num_buckets)
-    MinhashDedupCluster(input_folder=names["buckets"], output_folder=names["remove"], config=config).run(
-        None, rank=0, world_size=1
-    )
+    MinhashDedupCluster(input_folder=names["buckets"], output_folder=names["remove"], config=config).run(None, 0, 1)
     data = JsonlReader(str(source.parent), glob_pattern=source.name).run(rank=0, world_size=1)
     kept = MinhashDedupFilter(input_folder=names["remove"]).run(data, rank=0, world_size=1)
     for _ in JsonlWriter(names["out"], compression=None).run(kept, rank=0, world_size=1):
