@@ -212,11 +212,14 @@ def _array_status(run: RunDir, link: LinkRecord, states: list[JobState], slurm: 
     left = undone_tasks(run, link)
     alive = [state for state in states if state.state in client.LIVE_STATES]
     ends = {task: read_end(run, link.name, task) for task in left}
-    failed = [task for task, end in ends.items() if end is not None and end.job == link.job]
+    failed = {task: end.reason for task, end in ends.items() if end is not None and end.job == link.job}
+    for one in states:  # a task whose batch script failed before our program began left no record
+        task = one.job_id.partition("_")[2]
+        if task.isdigit() and int(task) in left and one.state not in (*client.LIVE_STATES, "COMPLETED", "CANCELLED"):
+            failed.setdefault(int(task), _OVER.get(one.state, one.state.lower()))
     counts = f"{link.num_tasks - len(left)} of {link.num_tasks} tasks done"
     if failed:
-        first = ends[failed[0]]
-        counts += f", failed: {', '.join(str(task) for task in failed)} ({first.reason if first else ''})"
+        counts += f", failed: {', '.join(str(task) for task in sorted(failed))} ({failed[min(failed)]})"
     if alive:
         if all(state.state == "PENDING" for state in alive):
             state, why = _pending(run, link, alive[0])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 from dataclasses import dataclass, field, replace
 
@@ -62,7 +63,8 @@ def call(*command: str, inside: bool = False, timeout_s: float = TIMEOUT_S) -> s
     """A command's stdout; raises `SlurmError` with what it said on stderr."""
     try:
         done = subprocess.run(
-            command, env=environment(inside=inside), capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
+            command, env=environment(inside=inside), capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL,
+            preexec_fn=_ignore_term if inside else None,
         )
     except FileNotFoundError as error:
         raise SlurmError(f"{command[0]}: not found: there is no SLURM here; submit from a login node of the cluster") from error
@@ -72,6 +74,11 @@ def call(*command: str, inside: bool = False, timeout_s: float = TIMEOUT_S) -> s
         said = done.stderr.strip() or done.stdout.strip()
         raise SlurmError(f"{' '.join(command[:2])}: {said} (exit code {done.returncode})")
     return done.stdout
+
+
+def _ignore_term() -> None:
+    """A job's SIGTERM goes to all its processes; the commands that look after it should live through it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def sbatch(file: str, *, after: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> str:

@@ -180,15 +180,19 @@ class Supervisor:
         return REQUEUE
 
     def requeue(self, reason: str, *, exclude: str) -> None:
+        """Puts the job back into the queue; raises `SlurmError` where SLURM refuses.
+
+        SLURM answers by ending this very job, so the command that asked may be killed before it has the answer.
+        """
         self.say(f"{reason}: back into the queue")
         try:
             client.call("scontrol", "requeue", self.job.id, inside=True)
-            if exclude:  # from here on the job is pending, and its nodes can be changed
-                client.call("scontrol", "update", f"JobId={self.job.id}", f"ExcNodeList={exclude}", inside=True)
-                self.say(f"without {exclude}")
         except SlurmError as error:
-            self.stop(FAILED, f"{reason}, and SLURM refuses to requeue the job: {error}")
-            raise
+            if why_ending(client.show_job(self.job.id, inside=True), restart=self.job.restart) != "requeued":
+                raise SlurmError(f"{reason}, and SLURM refuses to requeue the job: {error}") from error
+        if exclude:  # from here on the job is pending, and its nodes can be changed
+            client.call("scontrol", "update", f"JobId={self.job.id}", f"ExcNodeList={exclude}", inside=True)
+            self.say(f"without {exclude}")
 
     def stop(self, code: int, reason: str) -> int:
         write_end(self.main_run, self.link, job=self.job.id, exit_code=code, reason=reason)

@@ -134,8 +134,8 @@ def submit_links(run: RunDir, chain: ChainRecord, *, after: tuple[str, ...] = ()
             if is_done(run, link):
                 continue
             path = run.jobs / f"{link.name}.sbatch"
-            if wrong := script_faults(path.read_text(encoding="utf-8")):
-                raise ClusterError("\n".join(f"{path}: {fault}" for fault in wrong))
+            if wrong := script_faults(path.read_bytes().decode("utf-8")):
+                raise ClusterError("\n".join(f"{path}: {fault}" for fault in wrong))  # read as bytes: \r must be seen
             before = tuple(submitted[name] for name in link.after if name in submitted)
             submitted[link.name] = client.sbatch(str(path), after=before or after, options=_missing_tasks(run, link))
     except BaseException:

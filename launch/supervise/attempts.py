@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from launch.errors import LaunchError
+from recipe.exits import FINISHED
 from recipe.rundir import RunDir, read_json, read_jsonl, write_json
 
 
@@ -111,9 +112,14 @@ def open_attempt(run: RunDir, *, job: str, world_size: int, nodes: list[str], re
 
 
 def close_attempt(run: RunDir, attempt: Attempt, *, reason: str, exit_code: int | None) -> ExitRecord:
-    """The attempt's end as rank 0 wrote it, or else written now with what the metrics say about how far it came."""
+    """The attempt's end as rank 0 wrote it, or else written now with what the metrics say about how far it came.
+
+    Only rank 0 can say that a run is finished: srun ends with 0 after a node failure.
+    """
     if (record := attempt.ended()) is not None:
         return record
+    if exit_code == FINISHED:
+        reason, exit_code = "lost: no rank said how it ended", None
     step, tokens = last_step(run)
     record = ExitRecord(reason=reason, exit_code=exit_code, step=step, tokens=tokens, time=time.time())
     write_json(attempt.exit_file, asdict(record))

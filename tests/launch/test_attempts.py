@@ -46,6 +46,13 @@ def test_what_rank_zero_wrote_stands(run: RunDir) -> None:
     assert close_attempt(run, attempt, reason="killed by SIGTERM", exit_code=143).exit_code == 0
 
 
+def test_only_a_rank_can_say_finished(run: RunDir) -> None:
+    attempt = begin(run)
+    end = close_attempt(run, attempt, reason="finished", exit_code=0)
+    assert end.exit_code is None
+    assert end.reason == "lost: no rank said how it ended"
+
+
 def test_progress_is_the_newest_checkpoint(run: RunDir) -> None:
     assert checkpoint_tokens(run) == 0
     assert last_step(run) == (0, 0)

@@ -1,0 +1,124 @@
+"""The whole chain as a user types it: raw text to report on a real cluster, with an array task that fails on the way."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from launch.slurm.record import load_chain
+from launch.supervise.attempts import attempts_of
+from recipe.rundir import RunDir
+from tests.launch.slurm.conftest import ROOT, SITE, Submitted
+from tests.launch.slurm.smallest import smallest_recipe, write_corpus
+from tests.slurm_cluster.cluster import Cluster
+
+pytestmark = pytest.mark.slurm
+SOURCES = ("one", "two", "three", "four")
+
+
+def windtunnel(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    env = dict(os.environ, PYTHONPATH=str(ROOT), COLUMNS="160")
+    return subprocess.run(
+        [sys.executable, "-m", "launch.cli", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A recipe of four sources, and a site file."""
+    whole = write_corpus(tmp_path / "all.jsonl").read_bytes().splitlines(keepends=True)
+    for index, name in enumerate(SOURCES):
+        (tmp_path / f"{name}.jsonl").write_bytes(b"".join(whole[index::4]))
+    config = smallest_recipe(Path("all.jsonl")).model_dump(mode="json", exclude_defaults=True)
+    config["sources"] = {name: {"path": f"{name}.jsonl", "heldout_frac": 0.05} for name in SOURCES}
+    config["tokenizer"] = {"train_on": {"one": 1, "two": 1}, "train_bytes": "300KB"}
+    for stage in config["stages"]:
+        stage["mixture"] = dict.fromkeys(SOURCES, 25.0)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(SITE))
+    return tmp_path
+
+
+def test_raw_text_to_report_with_two_failing_tasks(folder: Path, cluster: Cluster) -> None:
+    for task in (2, 3):
+        (folder / f"bad-{task}").touch()
+    submitted = windtunnel(
+        "submit", "recipe.yaml", "--cluster", "site.yaml", "--decay-at", "40960", "--run-dir", "runs/chain",
+        "--set", f"setup=['test ! -e {folder}/bad-${{SLURM_ARRAY_TASK_ID:-none}}']", cwd=folder,
+    )
+    assert submitted.returncode == 0, submitted.stderr
+    run = RunDir(folder / "runs" / "chain")
+    one = Submitted(run, cluster)
+    try:
+        status = one.wait_for_state("failed", timeout_s=300)
+        assert "tokenize: 2 of 4 tasks done, failed: 2, 3 (failed)" in status.detail
+        states = {link.name: link.state for link in status.links}
+        assert states["tokenizer"] == "done"
+        assert states["verify"] in ("cancelled", "blocked")
+        for task in (2, 3):
+            (folder / f"bad-{task}").unlink()
+        again = windtunnel("resume", "runs/chain", cwd=folder)
+        assert again.returncode == 0, again.stderr
+        one.wait_for_state("finished", timeout_s=900)
+    except BaseException:
+        windtunnel("cancel", "runs/chain", cwd=folder)
+        raise
+    chain = load_chain(run)
+    assert [len(chain.link(name).jobs) for name in ("tokenizer", "tokenize", "train")] == [1, 2, 2]
+    again = cluster.run(["squeue", "-h", "-r", "-t", "all", "-j", chain.link("tokenize").job, "-o", "%K"]).stdout.split()
+    assert sorted(again) == ["2", "3"]  # only the failed tasks ran again
+    assert len(one.losses()) == 60
+    branch = RunDir(run.branches / "at-40960")
+    assert attempts_of(branch)[-1].ended().exit_code == 0
+    assert (run.export / "hf" / "config.json").is_file()
+    assert (branch.export / "hf" / "config.json").is_file()
+    assert run.report.stat().st_size > 10_000
+    said = windtunnel("status", "runs/chain", "--json", cwd=folder)
+    assert orjson.loads(said.stdout)["state"] == "finished"
+
+
+def test_refused_submissions(folder: Path, cluster: Cluster) -> None:
+    """Each by the command line: exit code 2, a message that says what would be right, nothing written or submitted."""
+    cases = [
+        (("--nodes", "8"), "partition batch has 4"),
+        (("--set", "partition=bach"), "did you mean batch?"),
+        (("--set", "partition=short", "--set", "time_limit=1h"), "ends jobs after 10m"),
+        (("--set", "timelimit=1h"), "did you mean time_limit?"),
+        (("--set", "gres=gpu:9"), "has gpu:8"),
+        (("--set", "extra.mailtype=FAIL"), "did you mean mail-type?"),
+        (("--set", "setup=['#SBATCH --mem=1']"), "SLURM ignores an #SBATCH line"),
+        (("--after", "99999"), "--after 99999: no such job"),
+        (("--min-nodes", "2"), "must be from 1 to --nodes 1"),
+        (("-o", "parallel.tp=3"), "parallel.tp=3"),
+        (("--until", "tea"), "must be data, train or report"),
+    ]
+    jobs = cluster.run(["squeue", "-h", "-t", "all", "-o", "%i"]).stdout
+    for arguments, message in cases:
+        done = windtunnel("submit", "recipe.yaml", "--cluster", "site.yaml", *arguments, cwd=folder)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert message in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert not (folder / "runs").exists()
+    assert cluster.run(["squeue", "-h", "-t", "all", "-o", "%i"]).stdout == jobs
+
+
+def test_an_edited_file_is_checked_again(folder: Path, cluster: Cluster) -> None:
+    assert windtunnel("submit", "recipe.yaml", "--cluster", "site.yaml", "--until", "data", cwd=folder).returncode == 0
+    windtunnel("cancel", "runs/smallest", cwd=folder)
+    file = folder / "runs" / "smallest" / "jobs" / "verify.sbatch"
+    file.write_text(file.read_text().replace("\n", "\r\n"))
+    done = windtunnel("resume", "runs/smallest", cwd=folder)
+    assert done.returncode == 2
+    assert "verify.sbatch: line 1: ends as on Windows (CRLF)" in done.stderr
+
+
+def test_dry_run_prints_everything_and_writes_nothing(folder: Path) -> None:
+    done = windtunnel("submit", "recipe.yaml", "--cluster", "site.yaml", "--dry-run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("#!/bin/bash") == 7
+    assert "report     one page about the run after export" in done.stdout
+    assert not (folder / "runs").exists()
