@@ -63,8 +63,8 @@ def call(*command: str, inside: bool = False, timeout_s: float = TIMEOUT_S) -> s
     """A command's stdout; raises `SlurmError` with what it said on stderr."""
     try:
         done = subprocess.run(
-            command, env=environment(inside=inside), capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL,
-            preexec_fn=_ignore_term if inside else None,
+            command, env=environment(inside=inside), capture_output=True, text=True, timeout=timeout_s,
+            stdin=subprocess.DEVNULL, preexec_fn=_ignore_term if inside else None,
         )
     except FileNotFoundError as error:
         raise SlurmError(f"{command[0]}: not found: there is no SLURM here; submit from a login node of the cluster") from error
