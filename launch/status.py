@@ -114,7 +114,19 @@ def run_status(run: RunDir, chain: ChainRecord | None, slurm: Slurm) -> RunStatu
     status = RunStatus(path=str(run.root), state=state, detail=detail, links=links, attempts=_attempts(run))
     _add_progress(run, status, live=state == "running")
     for branch in run.branch_dirs():
-        status.branches.append(run_status(branch, None, slurm))
+        status.branches.append(_branch_status(branch, chain, links, slurm))
+    return status
+
+
+def _branch_status(branch: RunDir, chain: ChainRecord | None, links: list[LinkStatus], slurm: Slurm) -> RunStatus:
+    """A branch that is a link of its run's chain is in that link's state while it isn't done."""
+    status = run_status(branch, None, slurm)
+    trains = {link.train: link.name for link in chain.links} if chain else {}
+    name = trains.get(f"branches/{branch.name}")
+    link = next((one for one in links if one.name == name), None)
+    if link is not None and link.state != "done":
+        status.state, status.detail = link.state, link.detail
+        _add_progress(branch, status, live=link.state == "running")
     return status
 
 
