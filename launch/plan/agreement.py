@@ -1,23 +1,15 @@
 """The closed form beside a trace of the training program, term by term, for the same rank of the same layout.
 
-    python -m launch.plan.agreement nano 8 0 parallel.tp=2 parallel.sp=true
+python -m launch.plan.agreement nano 8 0 parallel.tp=2 parallel.sp=true
 """
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
-from launch.plan.engines import WINDTUNNEL
-from launch.plan.memory import STATES, rank_memory
-from launch.plan.shapes import Engine, Layouts, ModelShape
+from launch.plan.engines import WINDTUNNEL, for_precision
+from launch.plan.memory import PHASES, STATES, rank_memory
+from launch.plan.shapes import Layouts, ModelShape
 from launch.plan.trace import resolved_layout, trace
-
-KEPT = ("norms", "qkv", "attention", "mlp")
-
-
-def on_cpu(engine: Engine) -> Engine:
-    """The engine with torch's CPU kernels, whose RMSNorm keeps fp32 copies (a GPU's fused kernel keeps its input)."""
-    return replace(engine, norm_bytes=10)
 
 
 def compare(recipe: str, *, world_size: int, rank: int = 0, overrides: Sequence[str] = ()) -> dict[str, tuple[float, float]]:
@@ -30,17 +22,15 @@ def compare(recipe: str, *, world_size: int, rank: int = 0, overrides: Sequence[
         global_seqs=config.batch.global_tokens // config.model.seq_length_tokens,
     )  # fmt: skip
     stage = rank // (world_size // parallel.pp)
-    terms = rank_memory(ModelShape.of_recipe(config.model), layouts, on_cpu(WINDTUNNEL), stage=stage)
-    closed = {name: float(size[0]) for name, size in terms.items()}
+    engine = for_precision(WINDTUNNEL, precision=config.precision, on_cpu=True)
+    memory = rank_memory(ModelShape.of_recipe(config.model), layouts, engine, stage=stage)
+    phase = max(PHASES[:2], key=lambda name: float(memory.phases()[name][0]))
+    closed = {name: float(size[0]) for name, size in memory.at(phase).items()}
     peak = traced["peak"]
     pairs = {name: (closed[name], float(peak.get(name, 0))) for name in STATES}
-    kept = sum(closed[f"activations: {kind}"] for kind in KEPT)
-    kept += closed["activations: stage ends"] + closed["activations: checkpoints"] + closed["activations: recomputed layer"]
-    moment = max(closed["backward workspace"], closed["logits and loss"]) + closed["buffers"]
-    seen = sum(float(peak.get(f"activations: {kind}", 0)) for kind in KEPT)
-    passing = float(peak.get("workspace", 0)) + float(peak.get("logits and loss", 0))
-    pairs["activations and workspace"] = (kept + moment, seen + passing)
-    pairs["total"] = (sum(closed[name] for name in STATES) + kept + moment, float(traced["forward_backward"]))
+    seen = sum(size for name, size in peak.items() if name not in STATES)
+    pairs["activations and workspace"] = (sum(size for name, size in closed.items() if name not in STATES), float(seen))
+    pairs["total"] = (sum(closed.values()), float(traced["forward_backward"]))
     return pairs
 
 
@@ -54,7 +44,9 @@ def main() -> None:
     recipe, world_size, rank, *overrides = sys.argv[1:]
     pairs = compare(recipe, world_size=int(world_size), rank=int(rank), overrides=overrides)
     for name, (ours, theirs) in pairs.items():
-        print(f"{name:28s} closed {ours / 2**20:12.3f} MiB   trace {theirs / 2**20:12.3f} MiB   {100 * (ours / theirs - 1) if theirs else 0:+.2f} %")
+        print(
+            f"{name:28s} closed {ours / 2**20:12.3f} MiB   trace {theirs / 2**20:12.3f} MiB   {100 * (ours / theirs - 1) if theirs else 0:+.2f} %"
+        )
 
 
 if __name__ == "__main__":

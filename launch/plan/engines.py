@@ -13,13 +13,24 @@ WINDTUNNEL = Engine(
     name="windtunnel",
     mlp_bytes=10,  # Megatron-Core's local spec: both inputs, SiLU's output, the linear half shifted by its offset, the product
     rotary_copies=True,
+    fresh_grads=True,
+    persists_small=True,
     fused_elementwise=False,
     logit_bytes=6.0,  # bf16 logits and an fp32 copy that becomes the gradient in place (vocabulary-parallel cross entropy)
     overlap_dp_frac=0.0,  # gradients are reduced at the flush (DeepSpeed's coalesce_grad_reduction)
-    bucket_bytes=0.0,  # no bucket lives between steps
+    bucket_bytes=2e9,  # DeepSpeed reduce_bucket_size 5e8 elements, alive during the flush only
+    wire_bytes=2,  # communication_data_type defaults to bf16 there
     flush_bytes=6,  # DeepSpeed's coalesced flush: the bucket's fp32 gradients flattened (4) and in bf16 on the wire (2)
     max_zero_with_pp=2,  # PP × ZeRO-3 hangs; refused
 )
+
+
+def for_precision(engine: Engine, *, precision: str, on_cpu: bool = False) -> Engine:
+    """The engine in full precision, or with torch's CPU kernels: their RMSNorm keeps fp32 copies, a GPU's only its input."""
+    if precision == "fp32":
+        return replace(engine, value_bytes=4, weight_bytes=4, logit_bytes=8.0, norm_bytes=12 if on_cpu else 8)
+    return replace(engine, norm_bytes=10) if on_cpu else engine
+
 
 MEGATRON = Engine(
     name="megatron",

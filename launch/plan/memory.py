@@ -1,6 +1,6 @@
 """Bytes on one rank, term by term, in closed form, for a table of layouts at once.
 
-    terms = rank_memory(shape, layouts, engine, stage="first")   # {"weights": [...], "activations: mlp": [...], ...}
+    rank_memory(shape, layouts, engine, stage="first").at("optimizer")   # {"weights": [...], "gradients": [...], ...}
 
 Sources: states by ZeRO stage, arXiv 1910.02054 §5; activations per layer, arXiv 2205.05198 §4 (34·s·b·h without the attention
 matrix; its parts are listed at `layer_activations`); microbatches in flight, Megatron-LM's 1F1B and interleaved schedules
@@ -17,13 +17,19 @@ import numpy as np
 from launch.plan.hardware import GIB, Hardware
 from launch.plan.shapes import Engine, Layouts, ModelShape, layer_table, padded_vocab
 
-NOT_MODELLED = (  # stated with every plan
-    "dataloader buffers", "CUDA graphs", "library workspaces above 64 MiB", "checkpoint staging", "allocator pathologies (up to 2x)",
-)  # fmt: skip
+NOT_MODELLED = (
+    "dataloader buffers",
+    "CUDA graphs",
+    "library workspaces above 64 MiB",
+    "checkpoint staging",
+    "allocator pathologies (up to 2x)",
+)
 ALLOCATOR_FRAC = 0.94  # allocated ≈ 0.94 of reserved (SimuMax's records; expandable segments do better)
 CONTEXT_BYTES = 550e6  # CUDA context, libraries, loaded kernels
 NCCL_BYTES = 370e6  # first communicator, 2 to 8 GPUs: 340 to 390 MB; later ones about a third
 FLUSH_PARAMS = 5e8  # DeepSpeed reduce_bucket_size, in elements
+PERSISTENT_PARAMS = 1e5  # DeepSpeed stage3_param_persistence_threshold
+PHASES = ("forward and backward", "last microbatches' backward", "optimizer")
 STATES = ("weights", "gradients", "masters", "moments")
 
 Terms = dict[str, np.ndarray]
@@ -92,12 +98,13 @@ def layer_activations(shape: ModelShape, layouts: Layouts, engine: Engine) -> Te
     n = np.where(layouts.sp > 0, t, 1)
     gathered = 4 * h * (1 - 1 / n) if engine.saves_gathered else 0
     rotary = shape.gated and engine.rotary_copies
+    wide = engine.value_bytes / 2
     terms = {
         "norms": tokens * ((2 * engine.norm_bytes * h + 8) / n + gathered),
-        "qkv": tokens * (2 * (h + 2 * kv) + (2 * (h + kv) if rotary else 0)) / t
-        + (8 * shape.head_size * positions if rotary else 0),
-        "attention": tokens * (2 * h + 4 * shape.num_heads) / t,
-        "mlp": tokens * (engine.mlp_bytes if shape.gated else 4) * f / t,
+        "qkv": wide * tokens * (2 * (h + 2 * kv) + (2 * (h + kv) if rotary else 0)) / t
+        + (wide * 8 * shape.head_size * positions if rotary else 0),
+        "attention": tokens * (engine.value_bytes * h + 4 * shape.num_heads) / t,
+        "mlp": wide * tokens * (engine.mlp_bytes if shape.gated else 4) * f / t,
     }
     if engine.dropout:
         terms["dropout"] = tokens * 2 * h / n
@@ -118,14 +125,12 @@ def _activations(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.
     for kind, size in kept.items():
         dropped = full | by_op | (selective & (kind == "scores"))
         terms[f"activations: {kind}"] = np.where(dropped, 0.0, in_flight * size)
-    inputs = tokens * 2 * shape.hidden / n
+    inputs = tokens * engine.value_bytes * shape.hidden / n
     # every other product of (q, k, v, out, gate, up, down), and attention's output
     products = tokens * (6 * shape.hidden + 2 * shape.kv_hidden + 2 * shape.ffn) / layouts.tp
     checkpoints = in_flight * (np.where(full | by_op, inputs, 0.0) + np.where(by_op, products, 0.0))
     reworked = np.where(full | by_op, whole, np.where(selective, kept.get("scores", 0.0), 0.0))
-    terms["activations: checkpoints"] = checkpoints
-    terms["activations: recomputed layer"] = reworked
-    return terms
+    return terms | {"activations: checkpoints": checkpoints, "recomputed layer": reworked}
 
 
 def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> np.ndarray:
@@ -134,7 +139,8 @@ def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray
     n = np.where(layouts.sp > 0, layouts.tp, 1)
     last = stage == layouts.pp - 1
     flying = np.minimum(layouts.num_microbatches, layouts.pp - stage) * layouts.vp
-    kept = np.where(last, (engine.norm_bytes + 2) * shape.hidden + 4, 2 * shape.hidden * flying)
+    width = engine.value_bytes
+    kept = np.where(last, (engine.norm_bytes + width) * shape.hidden + 4, width * shape.hidden * flying)
     return tokens * kept / n
 
 
@@ -145,15 +151,13 @@ def _transient(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.nd
     matrix's gradient in bf16 and as it is added in fp32. Loss: logits with their copies; or their gradient beside the head's.
     """
     tokens = layouts.mbs * shape.seq_tokens / layouts.cp
-    n = np.where(layouts.sp > 0, layouts.tp, 1)
-    unfused = 6 if engine.flush_bytes else 0  # bytes a weight: torch's accumulation into .grad, 2 + 4
-    first = unfused * (2 if shape.gated else 1) * shape.hidden * shape.ffn / layouts.tp
-    inside = np.maximum(
-        tokens * (np.maximum(4 * shape.ffn, 4 * shape.hidden) / layouts.tp + 8 * shape.hidden / n),
-        first - tokens * 2 * shape.ffn / layouts.tp,
-    )
-    rows = padded_vocab(shape, layouts.tp) / layouts.tp
-    loss = np.maximum(engine.logit_bytes * tokens * rows + tokens * 2 * shape.hidden / n, 2 * tokens * rows + unfused * rows * shape.hidden)
+    h, f, t, wide = shape.hidden, shape.ffn, layouts.tp, engine.value_bytes / 2
+    n = np.where(layouts.sp > 0, t, 1)
+    unfused = engine.value_bytes + 4 if engine.flush_bytes else 0  # bytes a weight: its gradient, and as it is added in fp32
+    matrix = unfused * (2 if shape.gated else 1) * h * f / t
+    inside = np.maximum(wide * tokens * (4 * np.maximum(f, h) / t + 8 * h / n), matrix - wide * tokens * 2 * f / t)
+    rows = padded_vocab(shape, t) / t
+    loss = np.maximum((engine.logit_bytes * rows + 2 * wide * h / n) * tokens, 2 * wide * tokens * rows + unfused * rows * h)
     return inside, np.where(stage == layouts.pp - 1, loss, 0.0)
 
 
@@ -163,26 +167,69 @@ def _buffers(shape: ModelShape, layouts: Layouts, engine: Engine, params: np.nda
     tokens = layouts.mbs * shape.seq_tokens / layouts.cp
     unit = np.maximum(shape.layer_params, shape.vocab_params) / layouts.tp
     gathered = np.where((layouts.zero == 3) & (d > 1), 2 * (2 * unit) + (4 * unit if engine.shards_grads else 0), 0.0)
-    bucket = np.where((d > 1) & (layouts.zero < 3), np.minimum(engine.bucket_bytes, 4 * params), 0.0)
+    bucket = np.where(
+        (d > 1) & (layouts.zero < 3), np.minimum(0.0 if engine.flush_bytes else engine.bucket_bytes, 4 * params), 0.0
+    )
     messages = np.where(layouts.pp > 1, 4 * tokens * shape.hidden / np.where(layouts.sp > 0, layouts.tp, 1), 0.0)
     return gathered + bucket + messages
 
 
-def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: str | int | np.ndarray = "first") -> Terms:
-    """Bytes on one rank of a pipeline stage at its peak in forward and backward, by term.
+def _persistent(shape: ModelShape, layouts: Layouts) -> np.ndarray:
+    """Parameters of a layer in tensors that DeepSpeed's ZeRO-3 keeps whole (at most 1e5 elements each)."""
+    h, f, kv, t = shape.hidden, shape.ffn, shape.kv_hidden, layouts.tp
+    sizes = (h * (h + 2 * kv) / t, h * h / t, (2 if shape.gated else 1) * h * f / t, f * h / t, h + 0 * t, h + 0 * t)
+    return sum(np.where(size <= PERSISTENT_PARAMS, size, 0.0) for size in sizes)
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """Terms of one rank, and when they meet. `units`: microbatches (chunks) in flight; `fresh`: no gradient exists yet then."""
+
+    terms: Terms
+    units: np.ndarray
+    fresh: np.ndarray
+
+    def at(self, phase: str) -> Terms:
+        """Bytes by term alive in a phase; they add up to its allocated bytes."""
+        terms = self.terms
+        alive = {name: terms[name] for name in STATES}
+        if phase == "optimizer":
+            return alive | {name: terms[name] for name in ("buffers", "flush")}
+        kept = np.ones_like(self.units) if phase == PHASES[0] else np.where(self.fresh, 1 - 1 / self.units, 0.0)
+        if phase == PHASES[0]:
+            alive["gradients"] = np.where(self.fresh, 0.0, alive["gradients"])
+        alive |= {name: kept * size for name, size in terms.items() if name.startswith("activations")}
+        inside = terms["recomputed layer"] + terms["backward workspace"]
+        at_loss = (terms["logits and loss"] > inside) & (phase == PHASES[0])
+        return alive | {
+            "recomputed layer": np.where(at_loss, 0.0, terms["recomputed layer"]),
+            "backward workspace": np.where(at_loss, 0.0, terms["backward workspace"]),
+            "logits and loss": np.where(at_loss, terms["logits and loss"], 0.0),
+            "buffers": terms["buffers"],
+        }
+
+    def phases(self) -> dict[str, np.ndarray]:
+        return {phase: sum(self.at(phase).values()) for phase in PHASES}
+
+
+def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: str | int | np.ndarray = "first") -> RankMemory:
+    """Bytes on one rank of a pipeline stage, by term.
 
     Args:
-        stage: "first", "middle", "last", an index, or one index per layout.
+        stage: "first", "widest", "middle", "last", an index, or one index per layout.
     """
     where = stage if isinstance(stage, np.ndarray) else stage_index(shape, layouts, engine, stage)
     params = stage_params(shape, layouts, engine, where)
     d = layouts.dp * layouts.cp
     sharded = np.where(layouts.zero >= 1, d, 1)
-    grads_sharded = (layouts.zero == 3) | ((layouts.zero == 2) & engine.shards_grads)
+    grads_sharded = (layouts.zero >= 2) & engine.shards_grads
     inside, loss = _transient(shape, layouts, engine, where)
     on_device = np.where(layouts.offload > 0, 0.0, 1.0)
-    return {
-        "weights": engine.weight_bytes * params / np.where(layouts.zero == 3, d, 1),
+    layers = layers_at(shape, layouts, engine, where)
+    zero3 = (layouts.zero == 3) & (d > 1)
+    whole = np.where(zero3 & (engine.persists_small), layers * _persistent(shape, layouts), 0.0)
+    terms = {
+        "weights": engine.weight_bytes * (params / np.where(zero3, d, 1) + whole),
         "gradients": engine.grad_bytes * params / np.where(grads_sharded, d, 1)
         + engine.ddp_grad_bytes * params * (d > 1) * (1 + (layouts.num_microbatches > 1)),
         "masters": on_device * (4.0 if engine.has_master else 0.0) * params / sharded,
@@ -194,26 +241,16 @@ def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: s
         "buffers": _buffers(shape, layouts, engine, params),
         "flush": engine.flush_bytes * np.minimum(params, FLUSH_PARAMS),
     }
-
-
-def phase_bytes(terms: Terms) -> dict[str, np.ndarray]:
-    """Allocated bytes in each phase of a step. The loss and a layer's backward don't have their workspaces at once."""
-    states = sum(terms[name] for name in STATES)
-    activations = sum(size for name, size in terms.items() if name.startswith("activations"))
-    return {
-        "forward and backward": states
-        + activations
-        + terms["buffers"]
-        + np.maximum(terms["backward workspace"], terms["logits and loss"]),
-        "optimizer": states + terms["buffers"] + terms["flush"],
-    }
+    units = np.maximum(1.0, layers_in_flight(shape, layouts, engine, where) * layouts.vp / np.maximum(1, layers))
+    fresh = engine.fresh_grads & (units >= layouts.num_microbatches * layouts.vp)
+    return RankMemory(terms, units, fresh)
 
 
 def totals(shape: ModelShape, layouts: Layouts, engine: Engine, hardware: Hardware) -> Totals:
     """The three totals at the fullest of the first, widest, middle and last stage."""
     stages = np.stack([stage_index(shape, layouts, engine, name) for name in STAGES])
-    peaks = [phase_bytes(rank_memory(shape, layouts, engine, stage=stage)) for stage in stages]
-    phases = list(peaks[0])
+    peaks = [rank_memory(shape, layouts, engine, stage=stage).phases() for stage in stages]
+    phases = list(PHASES)
     grid = np.stack([np.stack([peak[phase] for phase in phases]) for peak in peaks])  # [stage, phase, layout]
     flat = grid.reshape(-1, grid.shape[-1])
     winner = flat.argmax(axis=0)

@@ -165,6 +165,14 @@ class Engine:
     """Kept a channel by each norm: its input and output in bf16; 10 where torch's CPU kernel keeps fp32 copies too."""
     rotary_copies: bool = False
     """Query and key are kept before and after the rotary embedding, and its tables with each layer (unfused rotary)."""
+    value_bytes: int = 2
+    """Width of an activation."""
+    fresh_grads: bool = False
+    """Gradients are given up after each step and appear again in the first backward pass."""
+    persists_small: bool = False
+    """ZeRO-3 keeps small tensors whole (DeepSpeed)."""
+    wire_bytes: int = 4
+    """A gradient's width while it is reduced."""
     flush_bytes: int = 0
     """A parameter of the reduction bucket: what reducing after the last microbatch holds besides gradients."""
     fused_elementwise: bool = True

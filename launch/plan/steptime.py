@@ -75,9 +75,9 @@ def _zero3_exposed(
 ) -> np.ndarray:
     """Per microbatch under ZeRO-3: weights gathered forward and backward, gradients scattered, behind the layers' compute."""
     ring = data_group(layouts, device.hardware)
-    traffic = 2 * ring.gather_s(2 * params, messages=shape.num_layers / layouts.pp) + ring.gather_s(
-        4 * params, messages=shape.num_layers / layouts.pp
-    )
+    messages = shape.num_layers / layouts.pp
+    gradients = 0.0 if engine.flush_bytes else ring.gather_s(engine.wire_bytes * params, messages=messages)
+    traffic = 2 * ring.gather_s(2 * params, messages=messages) + gradients
     hidden = np.minimum(engine.overlap_dp_frac * traffic, compute_s / OVERLAP_SLOWDOWN)
     exposed = traffic - hidden + hidden * (OVERLAP_SLOWDOWN - 1) * 0.5
     return np.where(layouts.zero == 3, device.calibration.dp_exposed_frac * exposed, 0.0)
@@ -89,14 +89,15 @@ def _data_exposed(
     """Per step under ZeRO 0 to 2: gradients reduced (behind the last microbatch's backward where the engine overlaps),
     weights gathered (behind the first forward)."""
     ring = data_group(layouts, device.hardware)
-    grads, weights = engine.grad_bytes * params, 2.0 * params
+    grads, weights = float(engine.wire_bytes) * params, 2.0 * params
     bucket = engine.bucket_bytes * (np.maximum(1.0, ring.size / 40) if engine.bucket_grows else 1.0)
     buckets = np.ceil(grads / bucket)
     reduce_s = np.where(layouts.zero == 0, ring.reduce_s(grads, messages=buckets), ring.gather_s(grads, messages=buckets))
     gather_s = np.where(layouts.zero == 0, 0.0, ring.gather_s(weights, messages=buckets))
     hidden = np.minimum(engine.overlap_dp_frac * reduce_s, last_s) + np.minimum(engine.overlap_dp_frac * gather_s, first_s)
     exposed = reduce_s + gather_s - hidden * (1 - (OVERLAP_SLOWDOWN - 1) * 0.5)
-    return np.where(layouts.zero == 3, 0.0, device.calibration.dp_exposed_frac * exposed)
+    flushed = ring.gather_s(grads, messages=buckets) if engine.flush_bytes else 0.0  # under ZeRO-3: once a step, at the flush
+    return device.calibration.dp_exposed_frac * np.where(layouts.zero == 3, flushed, exposed)
 
 
 def step_time(

@@ -63,7 +63,7 @@ def _scalars_read_as_zero():
 
     class ScalarsReadAsZero(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            if func is torch.ops.aten._local_scalar_dense.default:
+            if func is torch.ops.aten._local_scalar_dense.default and getattr(args[0], "constant", None) is None:
                 dtype = args[0].dtype
                 return False if dtype == torch.bool else 0.0 if dtype.is_floating_point else 0
             return func(*args, **(kwargs or {}))

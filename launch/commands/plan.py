@@ -1,0 +1,62 @@
+"""`windtunnel plan`: which layout, before a GPU hour is spent."""
+
+from typing import Annotated
+
+import typer
+
+
+def plan(
+    recipe: Annotated[str, typer.Argument(help="Recipe file or preset.")],
+    gpus: Annotated[int, typer.Option(help="Devices to plan for.")] = 8,
+    gpu: Annotated[str, typer.Option(help="Device: a name of launch/plan/hardware, or a YAML file.")] = "h100-sxm",
+    override: Annotated[list[str], typer.Option("--override", "-o", help="key.path=value; may be repeated.")] = [],  # noqa: B006
+    layout: Annotated[str, typer.Option(help="Price exactly this layout: tp=8,pp=2,mbs=1,zero=1,recompute=full.")] = "",
+    engine: Annotated[str, typer.Option(help="Whose habits to assume.")] = "windtunnel",
+    calibration: Annotated[str, typer.Option(help="A calibration saved by tune.")] = "",
+    price: Annotated[float, typer.Option(help="Of one GPU hour.")] = 0.0,
+    kwh_price: Annotated[float, typer.Option(help="Of one kilowatt-hour.")] = 0.0,
+    top: Annotated[int, typer.Option(help="Layouts to list.")] = 10,
+    trace: Annotated[bool, typer.Option("--trace", help="Also step one rank of the real program on fake tensors.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Ranks the layouts that a model can train in: memory by term, step time, days, and why the neighbours lost.
+
+    Example: windtunnel plan xmodel2-1.2b --gpu h100 --gpus 64
+    """
+    import json
+    from pathlib import Path
+
+    from launch.plan.answer import Prices, candidate_json, default_calibration, parse_layout, plan_json, problem_of
+    from launch.plan.calibration import Calibration
+    from launch.plan.search import price as price_layouts
+    from launch.plan.search import search
+    from launch.plan.tables import print_candidate, print_plan
+    from recipe.load import load_recipe
+
+    config = load_recipe(recipe, override)
+    problem = problem_of(config, gpu=gpu, num_gpus=gpus, engine=engine)
+    known = Calibration.load(Path(calibration)) if calibration else default_calibration()
+    prices, tokens = Prices(price, kwh_price), {stage.name: float(stage.tokens) for stage in config.stages}
+    if layout or trace:
+        parallel = config.parallel
+        defaults = {"mbs": config.batch.micro_seqs, "zero": parallel.zero, "recompute": parallel.recompute}
+        if not layout:
+            defaults |= {key: getattr(parallel, key) for key in ("tp", "pp", "vp", "cp", "sp")}
+        one = parse_layout(layout, defaults=defaults, num_gpus=gpus, global_seqs=problem.global_seqs)
+        candidate = price_layouts(problem, one, known)[0]
+        answer = candidate_json(candidate, problem)
+        if trace:
+            answer["trace"] = _traced(recipe, override, one.row(0), gpus)
+        print(json.dumps(answer)) if json_ else print_candidate(answer)
+        return
+    found = search(problem, known, top=top)
+    answer = plan_json(found, tokens=tokens, prices=prices)
+    print(json.dumps(answer)) if json_ else print_plan(answer)
+
+
+def _traced(recipe: str, override: list[str], row: dict, gpus: int) -> dict:
+    from launch.plan.trace import trace as trace_rank
+
+    names = {"tp": "tp", "pp": "pp", "vp": "vp", "cp": "cp", "sp": "sp", "zero": "zero", "recompute": "recompute"}
+    changes = [f"parallel.{key}={str(row[name]).lower()}" for name, key in names.items()] + [f"batch.micro_seqs={row['mbs']}"]
+    return trace_rank(recipe, world_size=gpus, overrides=[*override, *changes])

@@ -1,0 +1,175 @@
+"""A plan in words and numbers: the JSON that programs read and the tables that people read, with days, energy and cost.
+
+print(json.dumps(as_json(candidate, problem, ...)))
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from launch.plan.calibration import Calibration
+from launch.plan.engines import for_precision
+from launch.plan.errors import PlanError
+from launch.plan.hardware import GIB
+from launch.plan.memory import PHASES, rank_memory
+from launch.plan.search import Candidate, Plan, Problem
+from launch.plan.shapes import RECOMPUTE, Layouts
+
+if TYPE_CHECKING:
+    from recipe.config import RunConfig
+
+VALIDATED_GPUS = ("a100", "h100")
+KEYS = ("tp", "pp", "vp", "cp", "dp", "sp", "zero", "mbs", "recompute", "offload")
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What an hour and a kilowatt-hour cost, in any currency; zero: not stated."""
+
+    per_gpu_hour: float = 0.0
+    per_kwh: float = 0.0
+
+
+def outside_validation(problem: Problem, layouts: Layouts) -> list[str]:
+    """What of a plan lies outside the published runs that it was judged on."""
+    shape, hardware, row = problem.shape, problem.cluster.hardware, layouts.row(0)
+    checks = (
+        (not hardware.name.startswith(VALIDATED_GPUS), f"GPU {hardware.name} (validated: A100, H100)"),
+        (not 7e8 <= shape.num_params <= 1.1e12, f"{shape.num_params / 1e9:.2f}B parameters (validated: 0.76B to 1T)"),
+        (not 2048 <= shape.seq_tokens <= 8192, f"sequences of {shape.seq_tokens} tokens (validated: 2,048 to 8,192)"),
+        (not 8 <= problem.cluster.num_gpus <= 6144, f"{problem.cluster.num_gpus} GPUs (validated: 8 to 6,144)"),
+        (row["cp"] > 1, "context parallelism"),
+        (bool(row["offload"]), "optimizer offload"),
+        (problem.precision not in ("bf16", "fp16"), f"precision {problem.precision}"),
+        (
+            problem.engine.name == "windtunnel",
+            "this engine's own speed on GPUs (memory: checked against traces; time: by analogy)",
+        ),
+    )
+    return [text for wrong, text in checks if wrong]
+
+
+def parse_layout(text: str, *, defaults: dict[str, Any], num_gpus: int, global_seqs: int) -> Layouts:
+    """`tp=8,pp=2,mbs=1,...`; degrees that aren't named are 1, the rest as the recipe has it; dp is what remains.
+
+    Raises:
+        PlanError: an unknown key, a value that is none, or degrees that don't multiply to the GPUs.
+    """
+    values: dict[str, Any] = dict(defaults)
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        key, _, value = part.partition("=")
+        if key not in KEYS:
+            raise PlanError(f"--layout: unknown key {key!r}; known: {', '.join(KEYS)}")
+        if key == "recompute":
+            if value not in RECOMPUTE:
+                raise PlanError(f"--layout: recompute={value!r}; one of {', '.join(RECOMPUTE)}")
+            values[key] = value
+        elif value.lower() in ("true", "false", "on", "off"):
+            values[key] = value.lower() in ("true", "on")
+        elif value.isdigit():
+            values[key] = int(value)
+        else:
+            raise PlanError(f"--layout: {key}={value!r} is not a whole number")
+    model = values.get("tp", 1) * values.get("pp", 1) * values.get("cp", 1)
+    if model < 1 or num_gpus % model:
+        raise PlanError(f"--layout: tp·pp·cp={model} does not divide {num_gpus} GPUs")
+    dp = num_gpus // model
+    if values.setdefault("dp", dp) != dp:
+        raise PlanError(f"--layout: dp={values['dp']}, but {num_gpus} GPUs over tp·pp·cp={model} leave dp={dp}")
+    if values["mbs"] < 1 or global_seqs % (dp * values["mbs"]):
+        raise PlanError(f"--layout: dp·mbs={dp}·{values['mbs']} does not divide the batch of {global_seqs} sequences")
+    for key in ("sp", "offload"):
+        values[key] = bool(values[key]) if key in values else None
+    values["offload"] = bool(values["offload"])
+    return Layouts.one(**values, num_microbatches=global_seqs // (dp * values["mbs"]))
+
+
+def stages_of_memory(candidate: Candidate, problem: Problem) -> list[dict[str, Any]]:
+    """Every pipeline stage: bytes by term at its own peak."""
+    cpu = problem.cluster.hardware.kind == "cpu"
+    engine = for_precision(problem.engine, precision=problem.precision, on_cpu=cpu)
+    found = []
+    for stage in range(int(candidate.layouts.pp[0])):
+        memory = rank_memory(problem.shape, candidate.layouts, engine, stage=stage)
+        phases = memory.phases()
+        phase = max(PHASES, key=lambda name: float(phases[name][0]))
+        terms = {name: float(size[0]) for name, size in memory.at(phase).items() if float(size[0]) > 0}
+        found.append({"stage": stage, "phase": phase, "allocated_bytes": sum(terms.values()), "terms_bytes": terms})
+    return found
+
+
+def run_cost(candidate: Candidate, problem: Problem, tokens: float, prices: Prices) -> dict[str, float]:
+    """Days, GPU hours, energy and cost of so many tokens."""
+    seconds = tokens / candidate.tokens_per_s
+    gpus = problem.cluster.num_gpus
+    kwh = seconds / 3600 * gpus * problem.cluster.hardware.power_w / 1000
+    cost = seconds / 3600 * gpus * prices.per_gpu_hour + kwh * prices.per_kwh
+    return {"days": seconds / 86400, "gpu_hours": seconds / 3600 * gpus, "energy_kwh": kwh, "cost": cost}
+
+
+def candidate_json(candidate: Candidate, problem: Problem, *, stages: bool = True) -> dict[str, Any]:
+    """One layout's prediction."""
+    return {
+        "layout": candidate.layouts.row(0), "label": candidate.label(), "fits": candidate.verdict,
+        "step_s": candidate.step_s, "tokens_per_s": candidate.tokens_per_s,
+        "tokens_per_s_gpu": candidate.tokens_per_s / problem.cluster.num_gpus,
+        "mfu_6n_frac": candidate.mfu_6n_frac, "mfu_attention_frac": candidate.mfu_attention_frac,
+        "parts_s": candidate.parts_s,
+        "memory_bytes": {
+            "allocated": candidate.allocated_bytes, "reserved": candidate.reserved_bytes, "device": candidate.device_bytes,
+            "limit": problem.cluster.hardware.memory_bytes,
+        },
+        "peak": {"stage": candidate.peak_stage, "phase": candidate.peak_phase},
+        "stages": stages_of_memory(candidate, problem) if stages else [],
+        "outside_validation": outside_validation(problem, candidate.layouts),
+    }  # fmt: skip
+
+
+def plan_json(plan: Plan, *, tokens: dict[str, float], prices: Prices) -> dict[str, Any]:
+    """The whole answer."""
+    problem = plan.problem
+    whole = sum(tokens.values())
+    return {
+        "cluster": {"gpu": problem.cluster.hardware.name, "num_gpus": problem.cluster.num_gpus},
+        "num_legal": plan.num_legal, "num_fit": plan.num_fit,
+        "ranked": [candidate_json(one, problem, stages=index == 0) for index, one in enumerate(plan.ranked)],
+        "picks": {
+            "fastest": plan.best.label(), "leanest": plan.leanest.label(), "robust": plan.robust.label() if plan.robust else None,
+        },
+        "neighbours": [vars(one) for one in plan.neighbours],
+        "stages_of_recipe": {name: run_cost(plan.best, problem, count, prices) for name, count in tokens.items()},
+        "recipe": run_cost(plan.best, problem, whole, prices), "not_modelled": list(plan.not_modelled),
+    }  # fmt: skip
+
+
+def problem_of(config: "RunConfig", *, gpu: str, num_gpus: int, engine: str, global_seqs: int = 0) -> Problem:
+    """
+    Raises:
+        PlanError: an impossible cluster or an unknown device or engine.
+    """
+    from launch.plan.engines import engine_named
+    from launch.plan.hardware import Cluster, find
+    from launch.plan.shapes import ModelShape
+
+    hardware = find(gpu)
+    if num_gpus < 1:
+        raise PlanError(f"--gpus {num_gpus}: at least 1")
+    if num_gpus > hardware.gpus_per_node and num_gpus % hardware.gpus_per_node:
+        below = num_gpus // hardware.gpus_per_node * hardware.gpus_per_node
+        raise PlanError(
+            f"--gpus {num_gpus}: {hardware.name} nodes have {hardware.gpus_per_node}; nearest: {below}, {below + hardware.gpus_per_node}"
+        )
+    shape = ModelShape.of_recipe(config.model)
+    seqs = global_seqs or config.batch.global_tokens // shape.seq_tokens
+    chosen = for_precision(engine_named(engine), precision=config.precision, on_cpu=hardware.kind == "cpu")
+    return Problem(shape, chosen, Cluster(hardware, num_gpus), seqs, precision=config.precision)
+
+
+def default_calibration() -> Calibration:
+    """What the published runs taught (launch/plan/calibrated.json, written by `make bench-plan`)."""
+    from pathlib import Path
+
+    return Calibration.load(Path(__file__).parent / "calibrated.json")
+
+
+def gib(value: float) -> str:
+    return f"{value / GIB:.1f}"

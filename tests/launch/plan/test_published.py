@@ -1,0 +1,71 @@
+"""The planner against published runs: the accuracy that the README states, families left out of the fit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from launch.plan.answer import default_calibration
+from launch.plan.errors import PlanError
+from launch.plan.fit import fit, leave_one_family_out
+from launch.plan.published import load_cases
+from launch.plan.score import kendall_tau, predict, summarise, sweep_position
+
+CSV = Path(__file__).parents[2] / "data" / "parallelism_measurements.csv"
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return load_cases(CSV)
+
+
+@pytest.fixture(scope="module")
+def held_out(cases):
+    return [one for family in leave_one_family_out(cases).values() for one in family]
+
+
+def test_time_and_memory_on_families_left_out(held_out):
+    summary = summarise("all", held_out)
+    assert summary.num_time == 35
+    assert summary.num_memory == 14
+    assert summary.time_median_frac < 0.07
+    assert summary.time_p90_frac < 0.15
+    assert summary.memory_mape_frac < 0.08
+    assert summary.kendall_tau > 0.8
+
+
+def test_no_published_run_is_called_out_of_memory(held_out):
+    assert [one.case.row for one in held_out if one.verdict == "no"] == []
+
+
+def test_shipped_calibration_is_the_fit_of_these_rows(cases):
+    fitted, shipped = fit(cases), default_calibration()
+    assert fitted.hot_frac == pytest.approx(shipped.hot_frac, rel=1e-3)
+    assert fitted.eager_scale == pytest.approx(shipped.eager_scale, rel=1e-2)
+
+
+def test_best_of_a_sweep_is_mostly_near_the_top(cases):
+    places = [sweep_position(case, default_calibration()) for case in cases if case.family == "D"]
+    assert all(ratio <= 1 for _, ratio in places)  # the planner's own choice is never predicted slower
+    assert sum(place <= 5 for place, _ in places) >= 11
+
+
+def test_a_row_with_columns_left_out_is_still_priced(cases, tmp_path):
+    text = "row,family,gpu,hidden,layers,heads,seq,mfu_pct\n1,X,H100,4096,32,32,4096,40\n"
+    path = tmp_path / "bare.csv"
+    path.write_text(text)
+    one = predict(load_cases(path)[0], default_calibration())
+    assert one.step_s > 0
+    assert "mbs" in one.inferred
+
+
+def test_a_cell_that_is_no_number_is_named_with_its_line(tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text("family,gpu,hidden,layers,heads,seq\nX,H100,wide,32,32,4096\n")
+    with pytest.raises(PlanError, match=r"bad.csv:2"):
+        load_cases(path)
+
+
+def test_kendall_tau_counts_pairs():
+    assert kendall_tau(np.array([1.0, 2, 3]), np.array([1.0, 2, 3])) == 1
+    assert kendall_tau(np.array([1.0, 2, 3]), np.array([1.0, 3, 2])) == pytest.approx(1 / 3)

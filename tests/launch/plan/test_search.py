@@ -1,0 +1,84 @@
+"""Search, layouts and refusals of the planner."""
+
+import json
+
+import pytest
+
+from launch.plan.answer import default_calibration, parse_layout, problem_of
+from launch.plan.errors import PlanError
+from launch.plan.hardware import builtin, find
+from launch.plan.search import price, search
+from launch.plan.shapes import Layouts, ModelShape, stage_layers
+from recipe.load import load_recipe
+
+
+def problem(recipe="xmodel2-1.2b", gpus=8, gpu="h100"):
+    return problem_of(load_recipe(recipe, []), gpu=gpu, num_gpus=gpus, engine="windtunnel")
+
+
+def test_ranked_layouts_fit_and_rise_in_time():
+    plan = search(problem(), default_calibration())
+    times = [one.step_s for one in plan.ranked]
+    assert times == pytest.approx(sorted(times), rel=2e-3)
+    assert all(one.verdict == "fits" for one in plan.ranked)
+    assert plan.leanest.device_bytes <= plan.best.device_bytes
+    assert all(one.reason and "nan" not in one.reason for one in plan.neighbours)
+
+
+def test_parts_add_up_to_the_step():
+    one = price(problem(), Layouts.one(tp=2, pp=2, dp=2, mbs=4, num_microbatches=120), default_calibration())[0]
+    assert sum(one.parts_s.values()) == pytest.approx(one.step_s)
+
+
+def test_zero_shards_optimizer_states_and_recomputation_trades_time_for_memory():
+    rows = [Layouts.one(dp=8, mbs=2, zero=z, recompute=r, num_microbatches=60) for z, r in ((0, "none"), (1, "none"), (1, "full"))]
+    plain, sharded, full = (price(problem(), row, default_calibration())[0] for row in rows)
+    assert plain.allocated_bytes > sharded.allocated_bytes > full.allocated_bytes
+    assert full.step_s > sharded.step_s
+
+
+def test_nothing_fits_says_what_would():
+    with pytest.raises(PlanError, match=r"no layout fits .* too many; what would fit: .*GPUs"):
+        search(problem("70b", gpus=8, gpu="v100-16"), default_calibration())
+
+
+def test_unknown_gpu_names_the_nearest():
+    with pytest.raises(PlanError, match="h100"):
+        find("h1000")
+
+
+def test_layout_text():
+    one = parse_layout("tp=2,recompute=full", defaults={"mbs": 2, "zero": 1, "recompute": "none"}, num_gpus=8, global_seqs=64)
+    assert one.row(0)["dp"] == 4
+    assert one.row(0)["num_microbatches"] == 8
+    for bad in ("tp=3", "tq=2", "tp=x", "mbs=3", "dp=8,tp=2"):
+        with pytest.raises(PlanError):
+            parse_layout(bad, defaults={"mbs": 2, "zero": 1, "recompute": "none"}, num_gpus=8, global_seqs=64)
+
+
+def test_every_device_file_loads_and_is_found_by_its_aliases():
+    for name, device in builtin().items():
+        assert find(name) is device
+        assert all(find(alias) is device for alias in device.aliases)
+
+
+def test_xmodel2_has_its_published_size():
+    shape = ModelShape.of_recipe(load_recipe("xmodel2-1.2b", []).model)
+    assert shape.num_params == 1_151_485_440 + 100_270_080
+
+
+def test_stages_hold_all_layers():
+    shape = ModelShape.of_recipe(load_recipe("8b", []).model)
+    for pp in (1, 2, 3, 5, 8):
+        assert sum(stage_layers(shape, pp)) == sum(stage_layers(shape, pp, balance_head=True)) == 32
+
+
+def test_command_prints_json(capsys):
+    from launch.cli import main
+
+    with pytest.raises(SystemExit) as left:
+        main(["plan", "xmodel2-1.2b", "--gpus", "8", "--layout", "tp=2,mbs=4", "--json"])
+    assert left.value.code == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["layout"]["tp"] == 2
+    assert answer["memory_bytes"]["allocated"] <= answer["memory_bytes"]["reserved"] <= answer["memory_bytes"]["device"]
