@@ -1,0 +1,83 @@
+# Windtunnel: `make help` lists everything. Each target installs what it needs into .venv; nothing outside the checkout.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON  ?= python3.11
+VENV    := .venv
+BIN     := $(VENV)/bin
+RUN     ?= runs/demo
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help env demo test test-312 test-slow test-slurm lint transfer parity bench bench-data bench-dedup bench-plan clean
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
+
+env: $(VENV)/installed  ## the environment, in .venv
+
+# torch first and exactly: a range lets pip take a build for GPUs, gigabytes that a CPU machine doesn't need
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q 'torch==2.13.0'
+	$(BIN)/pip install -q 'megatron-core==0.16.1' -e '.[test,eval]' --no-build-isolation
+	touch $@
+
+demo: env  ## the main job on real text, on CPU: tokenizer to report
+	@rm -rf $(RUN)
+	@for step in \
+	    "doctor" \
+	    "tokenizer demo" \
+	    "tokenize demo --workers 2" \
+	    "verify data" \
+	    "coord-check demo --quick --out $(RUN)-coord-check" \
+	    "train demo --run-dir $(RUN) --processes 2" \
+	    "eval $(RUN)" \
+	    "export $(RUN)" \
+	    "report $(RUN)"; do \
+	  echo "\$$ windtunnel $$step"; $(BIN)/windtunnel $$step; \
+	done
+	@echo "report: $(RUN)/report.html"
+	@echo "checkpoint for plain transformers: $(RUN)/export/hf"
+
+test: env  ## lint and the tests
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q
+
+lint: env  ## ruff and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test-312:  ## the second lane: Python 3.12 with megatron-core 0.19 (several GB)
+	@command -v python3.12 >/dev/null || { echo "test-312: there is no python3.12 on this machine; skipped"; exit 0; }
+	test -e .venv312/installed || { python3.12 -m venv .venv312 && .venv312/bin/pip install -q 'megatron-core>=0.19,<0.20' \
+	  && .venv312/bin/pip install -q -e '.[test,eval]' && touch .venv312/installed; }
+	.venv312/bin/python -m pytest -q tests/megatron_patches tests/recipe
+
+test-slow: env  ## tests that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+test-slurm: env  ## a real SLURM cluster on this machine (installed by apt where that is allowed)
+	bash tests/slurm_cluster/install.sh
+	$(BIN)/python -m pytest -q -m slurm tests/launch/slurm
+
+transfer: env  ## learning-rate transfer over width and depth (long)
+	$(BIN)/python -m tests.transfer.run
+
+parity: env  ## any YAML list of layouts against one process: make parity LAYOUTS=file.yaml
+	$(BIN)/python -m tests.parity $(LAYOUTS)
+
+bench: bench-data bench-plan  ## the benchmarks
+
+bench-data: env  ## the binarizer, as paired ratios: make bench-data CORPUS=dir
+	$(BIN)/python -m tests.bench.bench_data $(if $(CORPUS),--corpus $(CORPUS))
+
+bench-dedup: env  ## deduplication against datatrove, as paired ratios
+	$(BIN)/pip install -q -e '.[bench]' --no-build-isolation
+	$(BIN)/python -m tests.bench.bench_dedup
+
+bench-plan: env  ## the planner against published runs: make bench-plan CSV=file.csv
+	$(BIN)/python -m tests.bench.bench_plan $(or $(CSV),tests/data/parallelism_measurements.csv)
+
+clean:  ## removes runs and data of the checkout (not the environment)
+	rm -rf runs data
