@@ -45,7 +45,7 @@ def main() -> None:
     pairs = compare(recipe, world_size=int(world_size), rank=int(rank), overrides=overrides)
     for name, (ours, theirs) in pairs.items():
         print(
-            f"{name:28s} closed {ours / 2**20:12.3f} MiB   trace {theirs / 2**20:12.3f} MiB   {100 * (ours / theirs - 1) if theirs else 0:+.2f} %"
+            f"{name:28s} closed {ours / 2**20:12.3f} MiB   trace {theirs / 2**20:12.3f} MiB   {100 * (ours / theirs - 1) if theirs else 0:+.2f} %"  # noqa: E501
         )
 
 

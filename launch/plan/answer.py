@@ -133,7 +133,7 @@ def plan_json(plan: Plan, *, tokens: dict[str, float], prices: Prices) -> dict[s
         "num_legal": plan.num_legal, "num_fit": plan.num_fit,
         "ranked": [candidate_json(one, problem, stages=index == 0) for index, one in enumerate(plan.ranked)],
         "picks": {
-            "fastest": plan.best.label(), "leanest": plan.leanest.label(), "robust": plan.robust.label() if plan.robust else None,
+            "fastest": plan.best.label(), "leanest": plan.leanest.label(), "robust": plan.robust.label() if plan.robust else None,  # noqa: E501
         },
         "neighbours": [vars(one) for one in plan.neighbours],
         "stages_of_recipe": {name: run_cost(plan.best, problem, count, prices) for name, count in tokens.items()},
@@ -156,7 +156,7 @@ def problem_of(config: "RunConfig", *, gpu: str, num_gpus: int, engine: str, glo
     if num_gpus > hardware.gpus_per_node and num_gpus % hardware.gpus_per_node:
         below = num_gpus // hardware.gpus_per_node * hardware.gpus_per_node
         raise PlanError(
-            f"--gpus {num_gpus}: {hardware.name} nodes have {hardware.gpus_per_node}; nearest: {below}, {below + hardware.gpus_per_node}"
+            f"--gpus {num_gpus}: {hardware.name} nodes have {hardware.gpus_per_node}; nearest: {below}, {below + hardware.gpus_per_node}"  # noqa: E501
         )
     shape = ModelShape.of_recipe(config.model)
     seqs = global_seqs or config.batch.global_tokens // shape.seq_tokens

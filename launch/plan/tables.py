@@ -40,7 +40,7 @@ def print_candidate(answer: dict[str, Any]) -> None:
     if "trace" in answer:
         traced = answer["trace"]
         console.print(
-            f"Trace of rank 0: {traced['forward_backward'] / GIB:.3f} GiB in forward and backward, {traced['allocated'] / GIB:.3f} at most"
+            f"Trace of rank 0: {traced['forward_backward'] / GIB:.3f} GiB in forward and backward, {traced['allocated'] / GIB:.3f} at most"  # noqa: E501
         )
     _outside(console, answer)
 

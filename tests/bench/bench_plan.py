@@ -16,7 +16,7 @@ from launch.plan.score import predict, summarise, sweep_position
 def line(s) -> str:
     memory = f"{100 * s.memory_mape_frac:.1f} % of {s.num_memory}" if s.num_memory else "-"
     return (
-        f"{s.name:10s} n={s.num_time:3d}  time: mean {100 * s.time_mape_frac:5.1f} %  median {100 * s.time_median_frac:5.1f} %  "
+        f"{s.name:10s} n={s.num_time:3d}  time: mean {100 * s.time_mape_frac:5.1f} %  median {100 * s.time_median_frac:5.1f} %  "  # noqa: E501
         f"p90 {100 * s.time_p90_frac:5.1f} %  bias {100 * s.time_bias_frac:+5.1f} %  memory {memory:14s}  "
         f"tau {s.kendall_tau:5.2f}  called out of memory {s.num_called_out_of_memory}"
     )
@@ -39,7 +39,7 @@ def main() -> None:
         time = f"{100 * one.time_error:+6.1f} %" if one.time_error is not None else "      -"
         memory = f"{100 * one.memory_error:+6.1f} %" if one.memory_error is not None else "      -"
         print(
-            f"{one.case.row:>3s} {one.case.family} {one.case.model:14s} {one.layouts.label():44s} time {time}  memory {memory}  {one.verdict}"
+            f"{one.case.row:>3s} {one.case.family} {one.case.model:14s} {one.layouts.label():44s} time {time}  memory {memory}  {one.verdict}"  # noqa: E501
         )
     print("\nshipped calibration")
     by_family(predictions)
@@ -50,7 +50,7 @@ def main() -> None:
     places = [sweep_position(case, calibration)[0] for case in sweeps]
     if places:
         print(
-            f"\nbest of a sweep: published (tp, pp) in the planner's top five in {sum(place <= 5 for place in places)} of {len(places)}"
+            f"\nbest of a sweep: published (tp, pp) in the planner's top five in {sum(place <= 5 for place in places)} of {len(places)}"  # noqa: E501
         )
 
 

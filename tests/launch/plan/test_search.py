@@ -31,7 +31,7 @@ def test_parts_add_up_to_the_step():
 
 
 def test_zero_shards_optimizer_states_and_recomputation_trades_time_for_memory():
-    rows = [Layouts.one(dp=8, mbs=2, zero=z, recompute=r, num_microbatches=60) for z, r in ((0, "none"), (1, "none"), (1, "full"))]
+    rows = [Layouts.one(dp=8, mbs=2, zero=z, recompute=r, num_microbatches=60) for z, r in ((0, "none"), (1, "none"), (1, "full"))]  # noqa: E501
     plain, sharded, full = (price(problem(), row, default_calibration())[0] for row in rows)
     assert plain.allocated_bytes > sharded.allocated_bytes > full.allocated_bytes
     assert full.step_s > sharded.step_s
