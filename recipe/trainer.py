@@ -10,6 +10,7 @@ import torch.distributed as dist
 from megatron.core import parallel_state as ps
 
 from data_prep.tokenizer import load_tokenizer
+from recipe.audit import audit_engine
 from recipe.batch import MicroBatch, micro_batch
 from recipe.checkpoint.restore import check_identity, load_engine, newest_whole
 from recipe.checkpoint.retention import remove_old
@@ -63,6 +64,7 @@ class Trainer:
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         self.peak_tflops = matmul_peak_tflops(device=device, dtype=dtype)
         self._fenced_at = self._saved_at_step = 0.0
+        self._audited = False
 
     def run(self, stop: StopRequest) -> str | None:
         """Trains to the end; returns None, or why it left before (a checkpoint is written in either case)."""
@@ -112,9 +114,12 @@ class Trainer:
         tokens_after = self.resolved.tokens_before(step + 1)
         micro_batches, num_targets = self._draw(batch_seqs)
         data_s = time.perf_counter() - started
-        self.engine.set_lr(self.resolved.config.optim.peak_lr * self.schedule.lr_mult_at(tokens_after))
+        base_lr = self.resolved.config.optim.peak_lr * self.schedule.lr_mult_at(tokens_after)
+        self.engine.set_lr(base_lr)
         result = self.engine.train_step(micro_batches, num_targets=num_targets, stop=stop.asked is not None)
         self.step = step + 1
+        if not self._audited:
+            self._audit(base_lr, fresh=step == 0)
         self.watchdog.beat(f"step {step}")
         self._fence()
         step_s = time.perf_counter() - started
@@ -122,6 +127,12 @@ class Trainer:
         for event in self.faults.judge(result, step=step):  # raises TrainingFault beyond the limits
             self._event(**event, step=step, tokens=tokens_after)
         return result.stop
+
+    def _audit(self, base_lr: float, *, fresh: bool) -> None:
+        """Once an attempt, after its first step: rates and multipliers that are really in force; raises `AuditError`."""
+        audit_engine(self.engine, base_lr=base_lr, fresh_moved=base_lr if fresh else None)
+        self._audited = True
+        self._event("audit", step=self.step, tokens=self.tokens)
 
     def _draw(self, batch_seqs: int) -> tuple[list[MicroBatch], int]:
         windows = self.samples.draw(batch_seqs)

@@ -6,13 +6,17 @@ import typer
 
 
 def coord_check(
-    parametrization: Annotated[str, typer.Option(help="standard, minicpm, tensor_programs, completep or native.")] = "minicpm",
+    recipe: Annotated[str, typer.Argument(help="Recipe or preset whose mup section, heads and tying are checked.")] = "",
+    parametrization: Annotated[
+        str, typer.Option(help="standard, minicpm, tensor_programs, completep or native; the recipe's, or minicpm.")
+    ] = "",
     axis: Annotated[str, typer.Option(help="What grows: width or depth.")] = "width",
     sizes: Annotated[str, typer.Option(help="Widths or depths, by commas.")] = "",
     seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 3,
     steps: Annotated[int, typer.Option(help="Optimizer steps at each size.", min=1)] = 10,
     peak_lr: Annotated[float, typer.Option(help="Base learning rate.")] = 0.01,
     alpha: Annotated[float, typer.Option(help="Depth exponent of completep.")] = 1.0,
+    quick: Annotated[bool, typer.Option("--quick", help="Two seeds and five steps: seconds, and noisier slopes.")] = False,
     untied: Annotated[bool, typer.Option("--untied", help="A head of its own instead of the tied embedding.")] = False,
     mistake: Annotated[str, typer.Option(help="Plant a mistake, to see it caught; 'list' names them.")] = "",
     out: Annotated[str, typer.Option(help="Folder for coord-check.json and coord-check.png.")] = "",
@@ -26,7 +30,6 @@ def coord_check(
     import megatron_patches
     from megatron_patches.cpu.world import single_process_world
     from megatron_patches.mup import coordcheck
-    from megatron_patches.mup.rules import Mup
 
     if mistake == "list":
         from megatron_patches.mup.mistakes import MISTAKES
@@ -34,19 +37,10 @@ def coord_check(
         typer.echo("\n".join(MISTAKES))
         return
     wanted = _sizes(sizes, axis)
-    mup = Mup(
-        parametrization,
-        base_width=64,
-        width=64,
-        base_depth=2,
-        depth=2,
-        scale_emb=12,
-        scale_depth=1.4,
-        init_std=0.1,
-        alpha=alpha,
-    )
+    mup, setting = _asked(recipe, parametrization, alpha, steps=5 if quick else steps, peak_lr=peak_lr, untied=untied)
     mup = _with_mistake(mup, mistake)
-    setting = coordcheck.Setting(steps=steps, peak_lr=peak_lr, tied=not untied)
+    if quick:
+        seeds = 2
     with megatron_patches.apply(cpu=True):
         single_process_world()
         measured = coordcheck.measure(
@@ -59,12 +53,37 @@ def coord_check(
         )
     verdicts = coordcheck.judge(measured)
     result = coordcheck.as_json(mup, setting, measured, verdicts)
-    title = f"coordinate check: {parametrization} in {axis}" + (f", {mistake}" if mistake else "")
+    title = f"coordinate check: {mup.parametrization} in {axis}" + (f", {mistake}" if mistake else "")
     if out:
         _write(out, result, measured, verdicts, title)
     _show(result, verdicts, title, as_json=as_json)
     if not result["passed"]:
         raise typer.Exit(1)
+
+
+def _asked(recipe: str, parametrization: str, alpha: float, *, steps: int, peak_lr: float, untied: bool) -> tuple[Any, Any]:
+    """The table at its base size and what is trained; from the recipe where one is given."""
+    from dataclasses import replace
+
+    from megatron_patches.mup.coordcheck import Setting
+    from megatron_patches.mup.rules import Mup
+
+    mup = Mup(
+        parametrization or "minicpm", base_width=64, width=64, base_depth=2, depth=2, scale_emb=12, scale_depth=1.4,
+        init_std=0.1, alpha=alpha,
+    )  # fmt: skip
+    setting = Setting(steps=steps, peak_lr=peak_lr, tied=not untied)
+    if not recipe:
+        return mup, setting
+    from recipe.load import load_recipe
+
+    config = load_recipe(recipe, [])
+    mup = replace(
+        mup, parametrization=parametrization or config.mup.parametrization, scale_emb=config.mup.scale_emb,
+        scale_depth=config.mup.scale_depth, init_std=config.mup.init_std, alpha=config.mup.alpha,
+    )  # fmt: skip
+    share = config.model.num_heads // config.model.num_kv_heads
+    return mup, replace(setting, kv_share=share, tied=config.model.tied, peak_lr=config.optim.peak_lr)
 
 
 def _sizes(text: str, axis: str) -> list[int]:

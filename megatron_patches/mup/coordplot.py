@@ -17,7 +17,7 @@ def plot(measurements: Sequence[Measurement], verdicts: Sequence[Verdict], path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, 3, figsize=(11, 6), sharex=True)
+    figure, panels = plt.subplots(2, 3, figsize=(11, 6), sharex=True, sharey=True)
     for panel, module in zip(panels.flat, MODULES):
         for quantity, colour in _COLOURS.items():
             _series(panel, measurements, module, quantity, colour)
