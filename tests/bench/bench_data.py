@@ -214,9 +214,9 @@ def run_rounds(parts: list[Path], model: Path, names: list[str], folder: Path) -
             if (seconds := measure(name, corpus, model, outs[name])) is not None:
                 results[name].append(seconds | {"mb": corpus.stat().st_size / 1e6})
         for name in names:
-            if name not in ("megatron", "datatrove") and outs[name].is_dir():
-                if not same_bytes(outs["megatron"], outs[name]):
-                    raise SystemExit(f"round {number}: {name} is not byte-identical to Megatron's builder")
+            ours = name not in ("megatron", "datatrove") and outs[name].is_dir()
+            if ours and not same_bytes(outs["megatron"], outs[name]):
+                raise SystemExit(f"round {number}: {name} is not byte-identical to Megatron's builder")
         subprocess.run(["rm", "-r", str(folder / f"round_{number}")], check=True)
     return results
 
