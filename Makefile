@@ -30,8 +30,9 @@ demo: env  ## the main job on real text, on CPU: tokenizer to report
 	    "tokenizer demo" \
 	    "tokenize demo --workers 2" \
 	    "verify data" \
-	    "coord-check demo --quick --out $(RUN)-coord-check" \
 	    "train demo --run-dir $(RUN) --processes 2" \
+	    "audit $(RUN)" \
+	    "coord-check --sizes 64,128,256 --seeds 1 --steps 5 --out $(RUN)/coord-check" \
 	    "eval $(RUN)" \
 	    "export $(RUN)" \
 	    "report $(RUN)"; do \

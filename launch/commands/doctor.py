@@ -1,0 +1,40 @@
+"""`windtunnel doctor`: what works here."""
+
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
+) -> None:
+    """Checks versions, devices, backends, patches, shadowed packages and disk; exit code 1 where something can't work.
+
+    Example: windtunnel doctor
+    """
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from launch.examine import examine
+
+    facts, faults = examine()
+    if as_json:
+        typer.echo(json.dumps({"facts": facts, "faults": faults}, indent=2))
+    else:
+        console = Console(width=None if Console().is_terminal else 120)
+        table = Table("what", "here", show_header=False, box=None)
+        for name, value in facts["machine"].items():
+            table.add_row(name, str(value))
+        for package, version in facts["versions"].items():
+            table.add_row(package, version)
+        console.print(table)
+        backends = Table("operation", "backend", "status", box=None)
+        for row in facts["backends"]:
+            backends.add_row(row["operation"], row["backend"], row["status"])
+        console.print(backends)
+        console.print(f"{facts['num_patches']} differences from upstream, " + ("all as tested" if not faults else "see below"))
+    for fault in faults:
+        typer.echo(f"fault: {fault}", err=True)
+    raise typer.Exit(1 if faults else 0)
