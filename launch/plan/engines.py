@@ -1,7 +1,7 @@
 """The engines the planner knows: this project's own, and those that the published runs were made with.
 
-Each value is read from the engine's source or documents, as noted; differences between families of published runs are
-explained by these facts and not by a fitted factor per family.
+Families of published runs differ by these values alone, not by a factor fitted per family. But the values aren't all
+independent of those runs: several were set by hand while looking at their errors (launch/plan/README.md lists them).
 """
 
 from dataclasses import replace

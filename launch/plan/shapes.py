@@ -151,8 +151,8 @@ class Layouts:
 class Engine:
     """How a training engine spends memory and time; what distinguishes published runs of one layout from each other.
 
-    Facts are read from each engine's source and documents (launch/plan/README.md lists them). None is fitted, except where
-    launch/plan/calibration.py says so.
+    Some facts are read from an engine's source, some were chosen by hand with published runs in view; launch/plan/README.md
+    says which. No optimizer fits them.
     """
 
     name: str
