@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,22 @@ def test_damage_is_an_error(tmp_path: Path, damage, says: str) -> None:
     damage(tmp_path / "s")
     with pytest.raises(ShardError, match=says):
         IndexedShard(tmp_path / "s")
+
+
+@pytest.mark.slow
+def test_index_of_100_million_documents_in_bounded_memory(tmp_path: Path) -> None:
+    """Short documents, in a process of its own whose peak memory is read."""
+    code = (
+        "import resource, numpy as np; from data_prep.indexed import IndexedWriter\n"
+        f"folder = {str(tmp_path)!r}\n"
+        "with open(folder + '/s.bin', 'wb') as b, open(folder + '/s.len', 'w+b') as l, open(folder + '/s.idx', 'wb') as i:\n"
+        "    writer = IndexedWriter(b, l, dtype=np.dtype(np.uint16))\n"
+        "    ids, sizes = np.tile(np.array([7, 2], np.uint16), 1_000_000), np.full(1_000_000, 2)\n"
+        "    for _ in range(100): writer.append(ids, sizes)\n"
+        "    writer.write_index(i)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 256_000  # KiB
+    shard = IndexedShard(tmp_path / "s")
+    assert (shard.num_documents, int(shard.pointers[-1]), int(shard.document_indices[-1])) == (10**8, 4 * (10**8 - 1), 10**8)
