@@ -32,7 +32,7 @@ demo: env  ## the main job on real text, on CPU: tokenizer to report
 	    "verify data" \
 	    "train demo --run-dir $(RUN) --processes 2" \
 	    "audit $(RUN)" \
-	    "coord-check --sizes 64,128,256 --seeds 1 --steps 5 --out $(RUN)/coord-check" \
+	    "coord-check demo --quick --out $(RUN)/coord-check" \
 	    "eval $(RUN)" \
 	    "export $(RUN)" \
 	    "report $(RUN)"; do \
