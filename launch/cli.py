@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 a check failed, 2 bad input, 75 told to leave with a check
 import logging
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 
@@ -24,16 +23,12 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Data", "dedup", "Find duplicates within and across sources."),
     ("Data", "contamination", "Find documents that share 13-grams with evaluation sets."),
     ("Decide", "plan", "Legal layouts ranked: memory by term, step time, days, cost."),
-    ("Decide", "tune", "Short timed runs of the best few layouts."),
     ("Decide", "coord-check", "muP's coordinate check, with a verdict."),
-    ("Decide", "sweep", "Hyperparameter search on small models."),
-    ("Decide", "mix", "Search for the decay mixture."),
     ("Decide", "stages", "Tokens wanted and at hand, by stage and source."),
     ("Train", "train", "Run a recipe here."),
     ("Train", "resume", "Go on with a run."),
     ("Train", "decay", "Branch a decay from a stable checkpoint."),
     ("Train", "audit", "Measure rates and deviations of a run against the muP table."),
-    ("Train", "profile", "Trace a few steps with torch's profiler."),
     ("Cluster", "submit", "Submit the whole chain to SLURM."),
     ("Cluster", "status", "How runs stand, here or in the queue."),
     ("Cluster", "logs", "The logs of a run's newest attempt."),
@@ -52,8 +47,6 @@ def build() -> typer.Typer:
     )
     for panel, name, summary in COMMANDS:
         function = name.replace("-", "_")
-        if find_spec(f"launch.commands.{function}") is None:
-            continue
         command = getattr(import_module(f"launch.commands.{function}"), function)
         app.command(name, rich_help_panel=panel, short_help=summary)(command)
     return app
