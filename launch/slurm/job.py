@@ -191,6 +191,8 @@ class Supervisor:
             if why_ending(client.show_job(self.job.id, inside=True), restart=self.job.restart) != "requeued":
                 raise SlurmError(f"{reason}, and SLURM refuses to requeue the job: {error}") from error
         if exclude:  # from here on the job is pending, and its nodes can be changed
+            before = client.show_job(self.job.id, inside=True).get("ExcNodeList", "(null)")  # the update replaces the list
+            exclude = exclude if before == "(null)" else f"{before},{exclude}"
             client.call("scontrol", "update", f"JobId={self.job.id}", f"ExcNodeList={exclude}", inside=True)
             self.say(f"without {exclude}")
 
