@@ -116,7 +116,7 @@ def candidate_json(candidate: Candidate, problem: Problem, *, stages: bool = Tru
         "parts_s": candidate.parts_s,
         "memory_bytes": {
             "allocated": candidate.allocated_bytes, "reserved": candidate.reserved_bytes, "device": candidate.device_bytes,
-            "limit": problem.cluster.hardware.memory_bytes,
+            "usable": problem.cluster.hardware.usable_bytes, "limit": problem.cluster.hardware.memory_bytes,
         },
         "peak": {"stage": candidate.peak_stage, "phase": candidate.peak_phase},
         "stages": stages_of_memory(candidate, problem) if stages else [],

@@ -274,10 +274,11 @@ def device_bytes(layouts: Layouts, allocated: np.ndarray, hardware: Hardware) ->
 
 
 def fit_verdict(total: Totals, layouts: Layouts, hardware: Hardware) -> np.ndarray:
-    """ "fits", "tight" (live tensors fit, the allocator's slack does not: expect retries) or "no"."""
-    limit = hardware.memory_bytes
+    """ "fits" (with the headroom), "tight" (live tensors fit; headroom or allocator's slack does not) or "no"."""
     least = total.device - (total.reserved - total.allocated)
-    return np.where(total.device <= limit, "fits", np.where(least <= limit, "tight", "no"))
+    return np.where(
+        total.device <= hardware.usable_bytes, "fits", np.where(least <= hardware.memory_bytes, "tight", "no")
+    )
 
 
 def gib(value: float) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from launch.plan.calibration import Calibration
 from launch.plan.errors import PlanError
-from launch.plan.hardware import GIB, Cluster, builtin
+from launch.plan.hardware import GIB, HEADROOM_FRAC, Cluster, builtin
 from launch.plan.memory import NOT_MODELLED, Totals, fit_verdict, totals
 from launch.plan.shapes import Engine, Layouts, ModelShape
 from launch.plan.space import MICRO_SEQS, illegal_reason, legal_layouts
@@ -200,13 +200,13 @@ def _judge(problem: Problem, best: Candidate, row: dict, key: str, value: int | 
     dp = gpus // (changed["tp"] * changed["pp"] * changed["cp"])
     layouts = Layouts.one(**changed, dp=dp, num_microbatches=problem.global_seqs // (dp * changed["mbs"]))
     other = price(problem, layouts, calibration)[0]
-    limit = problem.cluster.hardware.memory_bytes
+    limit = problem.cluster.hardware.usable_bytes
     if other.verdict != "fits":
         over = (other.device_bytes - limit) / GIB
         return Neighbour(
             text,
             "too large",
-            f"{over:.1f} GiB over the device's {limit / GIB:.1f}, at stage {other.peak_stage} in {other.peak_phase}",
+            f"{over:.1f} GiB over the {limit / GIB:.1f} usable, at stage {other.peak_stage} in {other.peak_phase}",
         )
     slower = other.step_s / best.step_s - 1
     grown = {name: other.parts_s[name] - best.parts_s[name] for name in best.parts_s}
@@ -229,10 +229,11 @@ def _no_legal(problem: Problem) -> str:
 
 def _nothing_fits(problem: Problem, legal: Layouts, total: Totals) -> str:
     """The smallest of all layouts, by how much it misses, and the least changes that make one fit."""
-    cluster, limit = problem.cluster, problem.cluster.hardware.memory_bytes
+    cluster, limit = problem.cluster, problem.cluster.hardware.usable_bytes
     least = int(np.argmin(total.device))
     text = (
-        f"no layout fits {cluster.num_gpus} × {cluster.hardware.name} ({limit / GIB:.1f} GiB each): "
+        f"no layout fits {cluster.num_gpus} × {cluster.hardware.name} "
+        f"({limit / GIB:.1f} GiB usable each, {100 * HEADROOM_FRAC:g} % kept free): "
         f"the leanest, {legal.label(least)}, "
         f"needs {total.device[least] / GIB:.1f} GiB, {(total.device[least] - limit) / GIB:.1f} too many"
     )
@@ -242,7 +243,7 @@ def _nothing_fits(problem: Problem, legal: Layouts, total: Totals) -> str:
             options.append(f"{factor * cluster.num_gpus} GPUs (then {(limit - smallest) / GIB:.1f} GiB are free)")
             break
     if larger := [
-        device.name for device in builtin().values() if device.kind == "gpu" and device.memory_bytes >= total.device[least]
+        device.name for device in builtin().values() if device.kind == "gpu" and device.usable_bytes >= total.device[least]
     ]:
         options.append(f"GPUs with more memory ({', '.join(larger[:4])})")
     best = {

@@ -24,6 +24,7 @@ def held_out(cases):
     return [one for family in leave_one_family_out(cases).values() for one in family]
 
 
+@pytest.mark.slow
 def test_time_and_memory_on_families_left_out(held_out):
     summary = summarise("all", held_out)
     assert summary.num_time == 35
@@ -32,10 +33,14 @@ def test_time_and_memory_on_families_left_out(held_out):
     assert summary.time_p90_frac < 0.15
     assert summary.memory_mape_frac < 0.08
     assert summary.kendall_tau > 0.8
+    assert summary.num_called_out_of_memory == 0
 
 
-def test_no_published_run_is_called_out_of_memory(held_out):
-    assert [one.case.row for one in held_out if one.verdict == "no"] == []
+def test_no_published_run_is_called_out_of_memory(cases):
+    """Not even with the headroom: what it takes from "fits" becomes "tight"."""
+    predictions = [predict(case, default_calibration()) for case in cases]
+    assert [one.case.row for one in predictions if one.verdict == "no"] == []
+    assert sum(one.verdict == "fits" for one in predictions) > len(predictions) / 2
 
 
 def test_shipped_calibration_is_the_fit_of_these_rows(cases):

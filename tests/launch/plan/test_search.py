@@ -21,8 +21,19 @@ def test_ranked_layouts_fit_and_rise_in_time():
     times = [one.step_s for one in plan.ranked]
     assert times == pytest.approx(sorted(times), rel=2e-3)
     assert all(one.verdict == "fits" for one in plan.ranked)
+    assert all(one.device_bytes <= 0.95 * plan.problem.cluster.hardware.memory_bytes for one in plan.ranked)
     assert plan.leanest.device_bytes <= plan.best.device_bytes
     assert all(one.reason and "nan" not in one.reason for one in plan.neighbours)
+
+
+def test_what_leaves_no_headroom_is_tight_and_never_chosen():
+    """1.2B on 8 H100: ZeRO-0 with micro batches of 4 would take 79.0 of 79.2 GiB."""
+    full = price(problem(), Layouts.one(dp=8, mbs=4, zero=0, num_microbatches=30), default_calibration())[0]
+    device = find("h100")
+    assert device.usable_bytes < full.device_bytes < device.memory_bytes
+    assert full.verdict == "tight"
+    plan = search(problem(), default_calibration(), top=1000)
+    assert full.label() not in [one.label() for one in plan.ranked]
 
 
 def test_parts_add_up_to_the_step():

@@ -14,9 +14,9 @@ SMALL = (
     ("world_size", "rank", "changes"),
     [
         (1, 0, ()),
-        (4, 0, ()),
-        (2, 0, ("parallel.tp=2", "parallel.sp=true")),
-        (2, 1, ("parallel.pp=2",)),
+        pytest.param(4, 0, (), marks=pytest.mark.slow),
+        pytest.param(2, 0, ("parallel.tp=2", "parallel.sp=true"), marks=pytest.mark.slow),
+        pytest.param(2, 1, ("parallel.pp=2",), marks=pytest.mark.slow),
         (2, 0, ("parallel.pp=2", "parallel.vp=2")),
     ],
 )
