@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian's SLURM for tests/slurm_cluster: needs root and apt; without them it says so and exits 3. Starts no service.
+# Debian's SLURM for tests/slurm_cluster: needs root and apt; without them it says so; the tests then skip. Starts no service.
 set -euo pipefail
 packages=(slurmctld slurmd slurm-client munge slurmdbd slurm-wlm-mysql-plugin mariadb-server)
 missing=()
@@ -7,8 +7,8 @@ for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
 done
 [ ${#missing[@]} -gt 0 ] || { echo "SLURM is installed: $(sinfo --version)"; exit 0; }
-command -v apt-get >/dev/null || { echo "no apt-get here: the SLURM tests are skipped" >&2; exit 3; }
-[ "$(id -u)" = 0 ] || { echo "not root: install ${missing[*]} first; the SLURM tests are skipped" >&2; exit 3; }
+command -v apt-get >/dev/null || { echo "no apt-get here: the SLURM tests are skipped" >&2; exit 0; }
+[ "$(id -u)" = 0 ] || { echo "not root: install ${missing[*]} first; the SLURM tests are skipped" >&2; exit 0; }
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d.windtunnel   # packages would start daemons that the tests don't want
 chmod +x /usr/sbin/policy-rc.d.windtunnel
 if [ ! -e /usr/sbin/policy-rc.d ]; then
