@@ -20,12 +20,17 @@ def verify(
     Example: windtunnel verify data
     """
     import json
+    from pathlib import Path
 
+    from data_prep.errors import ShardError
     from data_prep.tokenizer import load_tokenizer
     from data_prep.verify import Expected
     from data_prep.verify import verify as verify_folder
     from recipe.errors import CheckFailed
 
+    for folder in data:
+        if not Path(folder).is_dir():
+            raise ShardError(f"{folder}: no such folder; give a data directory, a source, a split, or any folder of shards")
     model = load_tokenizer(tokenizer) if tokenizer else None
     if recipe:
         from recipe import data as recipe_data

@@ -17,7 +17,7 @@ from recipe.rundir import RunDir, read_jsonl
 
 SMALL = [
     "model.num_layers=2", "model.hidden_size=32", "model.ffn_hidden_size=64", "model.num_heads=4", "model.num_kv_heads=2",
-    "model.seq_length_tokens=32", "model.vocab_size=320", "mup.dim_model_base=16", "tokenizer.train_bytes=200KB",
+    "model.seq_length_tokens=32", "model.vocab_size=400", "mup.dim_model_base=16", "tokenizer.train_bytes=200KB",
     "tokenizer.train_on={text: 1}", "sources={text: {kind: text, path: FILES, heldout_frac: 0.1}}",
     "stages=[{name: stable, tokens: 3072, mixture: {text: 100}, batch: {from_tokens: 128, to_tokens: 256, over_tokens: 512}}, "
     "{name: decay, tokens: 1024, mixture: {text: 100}, lr: {shape: linear}}]",
