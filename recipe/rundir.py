@@ -12,6 +12,8 @@ import orjson
 from data_prep.atomic import write_json, write_text
 from recipe.errors import RunError
 
+COORD_CHECK = "coord-check.json"  # wherever a coordinate check is written to
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -103,6 +105,11 @@ class RunDir:
     @property
     def eval(self) -> Path:
         return self.root / "eval"
+
+    @property
+    def coord_check(self) -> Path:
+        """What `windtunnel coord-check --out RUN/coord-check` measured."""
+        return self.root / "coord-check" / COORD_CHECK
 
     @property
     def export(self) -> Path:

@@ -40,6 +40,7 @@ OUTPUT_CATEGORY = {
     "sympy.logic": "logic", "sympy.assumptions": "logic", "sympy.core.logic": "logic", "networkx.algorithms": "logic",
     "sympy.codegen": "code", "sympy.printing": "code", "sympy.parsing": "code", "sympy.utilities": "code",
 }  # fmt: skip
+MATERIAL = frozenset({*OUTPUT_CATEGORY.values(), "code", "knowledge"})  # what doctests can fill of CATEGORIES
 MAX_CONTEXT_CHARS = 1200  # statements before the one asked about; beyond that the docstring is a tutorial
 MAX_BODY_LINES = 40
 MAX_DOC_CHARS = 1500  # of a function to complete: more is a manual page, and the loss would be all on it

@@ -115,11 +115,13 @@ def _write(out: str, result: dict[str, Any], measured: list[Any], verdicts: list
 
     from data_prep.atomic import write_json
     from megatron_patches.mup.coordplot import plot
+    from recipe.rundir import COORD_CHECK
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "coord-check.json", result)
-    plot(measured, verdicts, folder / "coord-check.png", title=title)
+    path = folder / COORD_CHECK
+    write_json(path, result)
+    plot(measured, verdicts, path.with_suffix(".png"), title=title)
 
 
 def _show(result: dict[str, Any], verdicts: list[Any], title: str, *, as_json: bool) -> None:

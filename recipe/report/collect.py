@@ -6,7 +6,7 @@ from typing import Any
 
 from data_prep.errors import DataError
 from data_prep.manifest import Manifest
-from data_prep.sources.python_doctests import CATEGORIES
+from data_prep.sources.python_doctests import CATEGORIES, MATERIAL
 from recipe.evaluate.results import heldout_results, latest_samples, result_files
 from recipe.prepare import load_resolved
 from recipe.resolve import ResolvedRun
@@ -36,6 +36,21 @@ class RunView:
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         return read_jsonl(self.run.events)
+
+    @property
+    def audited(self) -> list[int]:
+        """Attempts whose live model passed the audit against the muP table; one that differs ends with an error instead."""
+        return sorted({event["attempt"] for event in self.events if event["event"] == "audit"})
+
+    @property
+    def begun(self) -> list[int]:
+        """Attempts that have begun."""
+        return sorted({event["attempt"] for event in self.events if event["event"] in ("start", "resume")})
+
+    @cached_property
+    def coord_check(self) -> dict[str, Any] | None:
+        """The coordinate check that was written into the run, if any."""
+        return read_json(self.run.coord_check) if self.run.coord_check.is_file() else None
 
     @cached_property
     def heldout(self) -> list[dict[str, Any]]:
@@ -76,15 +91,28 @@ class RunView:
         return found
 
     @cached_property
-    def sft_categories(self) -> dict[str, list[str]]:
-        """Each category of instruction data → sources that hold some; an empty list is an empty category."""
-        filled: dict[str, list[str]] = {category: [] for category in CATEGORIES}
+    def sft_categories(self) -> dict[str, dict[str, int | None]]:
+        """Each category of instruction data → sources that hold some, with their pairs (None: their shards are gone).
+
+        An empty dictionary is an empty category.
+        """
+        filled: dict[str, dict[str, int | None]] = {category: {} for category in CATEGORIES}
         drawn = {source for stage in self.resolved.config.stages for source in stage.mixture}
         for name, source in self.resolved.config.sources.items():
-            holds = name not in self.manifests or self.manifests[name]["num_tokens"] > 0
-            if source.category in filled and name in drawn and holds:
-                filled[source.category].append(name)
+            pairs = self.manifests[name]["num_documents"] if name in self.manifests else None
+            if source.category in filled and name in drawn and pairs != 0:
+                filled[source.category][name] = pairs
         return filled
+
+    def why_empty(self, category: str) -> str:
+        """Why a category of instruction data has none."""
+        named = [name for name, source in self.resolved.config.sources.items() if source.category == category]
+        if named:
+            return f"{', '.join(named)} had no pair, or no stage draws from it"
+        doctests = any(source.what == "doctests" for source in self.resolved.config.sources.values())
+        if doctests and category not in MATERIAL:
+            return "Python's doctests hold none, and none is made up"
+        return "the recipe has no source for it"
 
     @property
     def has_sft(self) -> bool:

@@ -47,6 +47,32 @@ def heldout_rows(views: Sequence[RunView]) -> list[Row]:
     return [_row(run, name, row, position) for run, name, row in sorted(found, key=lambda item: order[item[1]])]
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of a run; loss by source in nats, and the change since the evaluation before."""
+
+    run: str
+    stage: str
+    tokens: int
+    losses: dict[str, float]
+    changes: dict[str, float]
+
+
+def evaluations(views: Sequence[RunView]) -> list[Evaluation]:
+    """All held-out evaluations by run and tokens; none where every run was evaluated once at most."""
+    if all(len(view.heldout) < 2 for view in views):
+        return []
+    rows = []
+    for view in views:
+        before: dict[str, float] = {}
+        for result in view.heldout:
+            losses = {name: row["loss_nats"] for name, row in result["sources"].items()}
+            changes = {name: loss - before[name] for name, loss in losses.items() if name in before}
+            rows.append(Evaluation(view.name, result["stage"], result["tokens"], losses, changes))
+            before = losses
+    return rows
+
+
 def _row(run: str, name: str, row: dict[str, Any], position: Any) -> Row:
     baselines = {order: row["baselines"][order] for order in ORDERS if order in row.get("baselines", {})}
     places = {order: position(value) for order, value in baselines.items()}

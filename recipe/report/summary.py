@@ -54,6 +54,7 @@ def facts(view: RunView) -> list[Fact]:
         Fact("tokenizer", f"{config.tokenizer.kind}, {model.vocab_size:,} pieces, {(resolved.tokenizer_sha256 or '–')[:12]}"),
         Fact("seed", str(config.seed)),
         Fact("attempts", _attempts(view)),
+        Fact("muP audit", audit(view)),
     ]
     if resolved.branch:
         rows.insert(2, Fact("branch of", f"{resolved.branch.parent} at {format_count(resolved.branch.at_tokens)} tokens"))
@@ -84,7 +85,18 @@ COMPARED: tuple[tuple[str, Callable[[RunView], str]], ...] = (
     ("median tokens/s", lambda view: format_count(_median(view, "tokens_per_s") or 0)),
     ("training time", lambda view: format_seconds(training_seconds(view))),
     ("attempts", lambda view: _attempts(view)),
+    ("muP audit", lambda view: audit(view)),
 )
+
+
+def audit(view: RunView) -> str:
+    """How often the live model was held against the muP table; a difference would have stopped the attempt."""
+    if not view.audited:
+        return "none has passed yet"
+    times = {1: "once", 2: "twice"}.get(len(view.audited), f"{len(view.audited)} times")
+    after = f"after the first step of {'attempt' if len(view.audited) == 1 else 'attempts'} {_listed(view.audited)}"
+    missing = [attempt for attempt in view.begun if attempt not in view.audited]
+    return f"ran and passed {times}, {after}" + (f"; not reached in {_listed(missing)}" if missing else "")
 
 
 def training_seconds(view: RunView) -> float:
@@ -111,6 +123,10 @@ def _median(view: RunView, key: str) -> float | None:
 
 def _attempts(view: RunView) -> str:
     return str(len({row.get("attempt") for row in view.metrics}) or "–")
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _plural(count: int, one: str, many: str) -> str:

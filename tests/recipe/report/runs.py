@@ -4,6 +4,9 @@ import json
 from math import exp
 from pathlib import Path
 
+from megatron_patches.mup.coordcheck import Measurement, Setting, as_json, judge
+from megatron_patches.mup.coordinates import MODULES
+from megatron_patches.mup.rules import Mup
 from recipe.config import RunConfig
 from recipe.resolve import resolve
 from recipe.rundir import RunDir, write_json, write_text
@@ -38,11 +41,24 @@ def write_run(root: Path, *, num_steps: int = 400, worse_by: float = 0.0) -> Run
     write_json(run.patches, [{"name": "mup.embedding", "why": "output × scale_emb"}])
     lines = [json.dumps(_step(step, resolved, worse_by)) for step in range(num_steps)]
     write_text(run.metrics, "\n".join(lines) + "\n")
+    begun = [{"event": "start", "attempt": 1}, {"event": "audit", "attempt": 1}, {"event": "resume", "attempt": 2}]
+    write_text(run.events, "".join(json.dumps(event) + "\n" for event in begun))
     for tokens, better in ((19200, 0.0), (25600, 0.5)):
         write_json(run.heldout("stable" if better == 0 else "decay", tokens), _heldout(tokens, worse_by - better))
     samples = [{"source": "docs", "prompt": "Once <b>", "continuation": " upon & a time"}]
     write_json(run.eval / "samples-decay-000000000025600.json", {"tokens": 25600, "stage": "decay", "samples": samples})
     return run
+
+
+def write_coord_check(run: RunDir, slopes: dict[str, float]) -> None:
+    """A coordinate check whose activations grow by these powers of the width, by module; all others stay flat."""
+    mup = Mup("minicpm", base_width=64, width=64, base_depth=2, depth=2, scale_emb=12, scale_depth=1.4, init_std=0.1)
+    measured = []
+    for seed in (1, 2):
+        for size in (64, 128, 256):
+            values = {module: (1 + 0.01 * seed) * size ** slopes.get(module, 0.0) for module in MODULES}
+            measured.append(Measurement("width", size, seed, values, [values, values], [5.0, 4.0]))
+    write_json(run.coord_check, as_json(mup, Setting(steps=2), measured, judge(measured)))
 
 
 def _step(step: int, resolved, worse_by: float) -> dict:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from recipe.report.collect import RunView
+from recipe.report.coordinates import coordinate_check
 from recipe.report.page import ASSETS, render, write_report
 from recipe.rundir import write_text
-from tests.recipe.report.runs import write_run
+from tests.recipe.report.runs import write_coord_check, write_run
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 
@@ -45,7 +46,9 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_report([write_run(tmp_path_factory.mktemp("runs") / "one")]).read_text(encoding="utf-8")
+    run = write_run(tmp_path_factory.mktemp("runs") / "one")
+    write_coord_check(run, {"mlp": 0.5})
+    return write_report([run]).read_text(encoding="utf-8")
 
 
 def charts(page: str) -> dict[str, dict]:
@@ -87,6 +90,39 @@ def test_empty_categories_are_named(page: str) -> None:
     assert "math (sums)" in page
     for category in ("code", "logic", "knowledge", "commonsense"):
         assert f"{category}: empty" in page
+
+
+def test_a_category_that_python_cannot_fill_is_told_apart(tmp_path: Path) -> None:
+    view = RunView(write_run(tmp_path / "python"))
+    doctests = view.resolved.config.sources["sums"].model_copy(update={"kind": "python", "what": "doctests"})
+    view.resolved.config.sources["sums"] = doctests
+    assert view.why_empty("commonsense").startswith("Python's doctests hold none")
+    assert view.why_empty("logic") == "the recipe has no source for it"
+
+
+def test_the_coordinate_check_names_the_module_that_grows(page: str, tmp_path: Path) -> None:
+    section = page.split('<section id="coordinates">')[1].split("</section>")[0]
+    assert section.count("<svg") == 6
+    assert re.search(r"mlp</th>\s*<td class=\"num bad\">\+0\.500", section)
+    assert section.count(">ok</td>") == 5
+    run = write_run(tmp_path / "grows")
+    write_coord_check(run, {"mlp": 0.5})
+    check = coordinate_check(RunView(run))
+    assert check is not None
+    heights = {panel.module: [y for _, y in panel.curves[0].dots] for panel in check.panels}
+    assert heights["mlp"][2] < heights["mlp"][0]  # up the page
+    assert heights["attention"][2] == pytest.approx(heights["attention"][0])
+    assert "Not checked yet" in render([RunView(write_run(tmp_path / "unchecked"))])
+
+
+def test_the_audit_is_told_by_attempt(page: str) -> None:
+    assert "ran and passed once, after the first step of attempt 1; not reached in 2" in page
+
+
+def test_every_evaluation_has_a_row_with_its_change(page: str) -> None:
+    table = page.split("Every evaluation")[1].split("</table>")[0]
+    rows = [re.findall(r"[−+]?\d+\.\d{4}", row) for row in table.split("<tr")[2:]]
+    assert rows == [["2.7500", "3.7500"], ["2.2500", "−0.5000", "3.2500", "−0.5000"]]
 
 
 def test_runs_side_by_side(tmp_path: Path) -> None:
