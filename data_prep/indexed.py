@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,6 +67,20 @@ class IndexedShard:
         if size_bytes == 0:
             return np.zeros(0, self.dtype)
         return np.memmap(self.bin_path, mode="r", dtype=self.dtype)
+
+    @cached_property
+    def loss_mask(self) -> np.ndarray:
+        """Whether each token counts in the loss, uint8 [num_tokens], of a shard that has a ``.mask.bin``.
+
+        Raises:
+            ShardError: There is none, or it is not one byte a token.
+        """
+        path = Path(f"{self.prefix}.mask.bin")
+        size_bytes = path.stat().st_size if path.is_file() else -1
+        if size_bytes != len(self.tokens):
+            found = "missing" if size_bytes < 0 else f"{size_bytes} bytes"
+            raise ShardError(f"{path}: {found}, where {self.bin_path.name} has {len(self.tokens)} tokens")
+        return np.memmap(path, mode="r", dtype=np.uint8) if size_bytes else np.zeros(0, np.uint8)
 
     @property
     def num_documents(self) -> int:

@@ -104,3 +104,20 @@ def test_a_source_shorter_than_a_sequence_is_refused(folders: dict[str, str]) ->
 
 def test_manifests_are_whole(folders: dict[str, str]) -> None:
     assert all((Path(folder) / "manifest.json").is_file() for folder in folders.values())
+
+
+def test_the_loss_mask_of_responses_reaches_training(tmp_path: Path, folders: dict[str, str]) -> None:
+    tokenizer = load_tokenizer(next(Path(folders["a"]).parents[3].glob("tok")))
+    rows = [{"prompt": f"What is {i} plus one?", "response": f"It is {i + 1}."} for i in range(60)]
+    (tmp_path / "sft.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = SourceSpec(name="sft", kind="sft", paths=(str(tmp_path / "sft.jsonl"),), heldout_frac=0.0, loss_on="responses")
+    binarize(spec, tokenizer=tokenizer, data_dir=tmp_path / "data", workers=1)
+    folder = str(next((tmp_path / "data" / "sft").glob("*/train")))
+    stream = open_streams({"sft": folder}, seq_length_tokens=SEQ, seed=1)["sft"]
+    assert stream.store.manifest.has_loss_mask
+    pairs = [(stream.tokens(w)[1:], stream.loss_mask(w)) for w in map(stream.window, range(stream.num_windows))]
+    kept = tokenizer.decode([int(t) for tokens, mask in pairs for t in tokens[mask == 1]])
+    left_out = tokenizer.decode([int(t) for tokens, mask in pairs for t in tokens[mask == 0]])
+    assert "It is" in kept
+    assert "What is" not in kept
+    assert "What is" in left_out

@@ -84,6 +84,7 @@ def test_the_heldout_table_shows_a_defeat_as_one(page: str) -> None:
     assert "+0.7500" in page  # docs: 3.0 − 2.25
     assert "−0.2500" in page  # code: 3.0 − 3.25
     assert 'class="num bad"' in page
+    assert "below the unigram on 2 of 2 sources, the bigram on 2 of 2 sources and the trigram on 1 of 2 sources." in page
 
 
 def test_empty_categories_are_named(page: str) -> None:
