@@ -47,6 +47,13 @@ def heldout_rows(views: Sequence[RunView]) -> list[Row]:
     return [_row(run, name, row, position) for run, name, row in sorted(found, key=lambda item: order[item[1]])]
 
 
+def victories(rows: Sequence[Row], run: str) -> dict[str, tuple[int, int]]:
+    """Baseline → (sources where the run's model is below it, sources where it is known)."""
+    own = [row for row in rows if row.run == run]
+    gains = {order: [row.baselines[order] - row.loss_nats for row in own if order in row.baselines] for order in ORDERS}
+    return {order: (sum(gain > 0 for gain in known), len(known)) for order, known in gains.items() if known}
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One evaluation of a run; loss by source in nats, and the change since the evaluation before."""

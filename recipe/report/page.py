@@ -11,7 +11,7 @@ from data_prep.atomic import write_text
 from recipe.report import charts
 from recipe.report.collect import RunView
 from recipe.report.coordinates import HEIGHT, WIDTH, coordinate_check
-from recipe.report.heldout import ORDERS, evaluations, heldout_rows
+from recipe.report.heldout import ORDERS, evaluations, heldout_rows, victories
 from recipe.report.rings import RADIUS, ring
 from recipe.report.summary import COMPARED, facts, lead, tiles
 from recipe.rundir import RunDir
@@ -43,7 +43,8 @@ def render(views: Sequence[RunView]) -> str:
         views=views, view=views[0], several=len(views) > 1, lead=lead, tiles=tiles, facts=facts, compared=COMPARED,
         charts={name: draw(views) for name, draw in CHARTS.items()}, ring=ring, radius=RADIUS, colors=source_colors(views),
         zip=zip, rows=heldout_rows(views), orders=ORDERS, has_samples=any(view.samples for view in views),
-        evaluations=evaluations(views), coordinates=[coordinate_check(view) for view in views], panel_size=(WIDTH, HEIGHT),
+        evaluations=evaluations(views), victories=victories,
+        coordinates=[coordinate_check(view) for view in views], panel_size=(WIDTH, HEIGHT),
         css=Markup((ASSETS / "style.css").read_text(encoding="utf-8")),
         js=Markup((ASSETS / "charts.js").read_text(encoding="utf-8")),
     )
