@@ -60,10 +60,10 @@ class Submitted:
     def losses(self) -> list[tuple[int, float]]:
         return [(line["step"], line["loss"]) for line in read_jsonl(self.run.metrics)]
 
-    def wait_for_step(self, step: int, *, timeout_s: float = 120) -> None:
+    def wait_for_step(self, step: int, *, timeout_s: float = 300) -> None:
         until(lambda: any(line["step"] >= step for line in read_jsonl(self.run.metrics)), f"step {step}", self, timeout_s)
 
-    def wait_for_state(self, *states: str, timeout_s: float = 180) -> RunStatus:
+    def wait_for_state(self, *states: str, timeout_s: float = 300) -> RunStatus:
         def reached() -> bool:
             state = self.status().state
             over = state in ("finished", "failed", "cancelled", "lost", "blocked") and state not in states
