@@ -23,6 +23,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Data", "dedup", "Find duplicates within and across sources."),
     ("Data", "contamination", "Find documents that share 13-grams with evaluation sets."),
     ("Decide", "plan", "Legal layouts ranked: memory by term, step time, days, cost."),
+    ("Decide", "tune", "Short timed runs of the best few layouts."),
     ("Decide", "coord-check", "muP's coordinate check, with a verdict."),
     ("Decide", "stages", "Tokens wanted and at hand, by stage and source."),
     ("Train", "train", "Run a recipe here."),

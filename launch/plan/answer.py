@@ -161,7 +161,9 @@ def problem_of(config: "RunConfig", *, gpu: str, num_gpus: int, engine: str, glo
     shape = ModelShape.of_recipe(config.model)
     seqs = global_seqs or config.batch.global_tokens // shape.seq_tokens
     chosen = for_precision(engine_named(engine), precision=config.precision, on_cpu=hardware.kind == "cpu")
-    return Problem(shape, chosen, Cluster(hardware, num_gpus), seqs, precision=config.precision)
+    return Problem(
+        shape, chosen, Cluster(hardware, num_gpus), seqs, precision=config.precision, offload=hardware.kind != "cpu"
+    )  # a CPU's memory is what others offload to
 
 
 def default_calibration() -> Calibration:

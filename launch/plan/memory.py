@@ -246,15 +246,15 @@ def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: s
     return RankMemory(terms, units, fresh)
 
 
-def totals(shape: ModelShape, layouts: Layouts, engine: Engine, hardware: Hardware) -> Totals:
-    """The three totals at the fullest of the first, widest, middle and last stage."""
+def totals(shape: ModelShape, layouts: Layouts, engine: Engine, hardware: Hardware, *, scale: float = 1.0) -> Totals:
+    """The three totals at the fullest of the first, widest, middle and last stage. scale: measured over predicted bytes."""
     stages = np.stack([stage_index(shape, layouts, engine, name) for name in STAGES])
     peaks = [rank_memory(shape, layouts, engine, stage=stage).phases() for stage in stages]
     phases = list(PHASES)
     grid = np.stack([np.stack([peak[phase] for phase in phases]) for peak in peaks])  # [stage, phase, layout]
     flat = grid.reshape(-1, grid.shape[-1])
     winner = flat.argmax(axis=0)
-    allocated = flat.max(axis=0)
+    allocated = flat.max(axis=0) * scale
     return Totals(
         allocated=allocated,
         reserved=allocated / ALLOCATOR_FRAC,

@@ -86,7 +86,7 @@ def price(problem: Problem, layouts: Layouts, calibration: Calibration) -> list[
     """Every row of a table as a candidate, in the table's order."""
     hardware = problem.cluster.hardware
     time = step_time(problem.shape, layouts, problem.engine, hardware, calibration, precision=problem.precision)
-    total = totals(problem.shape, layouts, problem.engine, hardware)
+    total = totals(problem.shape, layouts, problem.engine, hardware, scale=calibration.memory_scale)
     return _candidates(problem, layouts, time, total, range(len(layouts)))
 
 
@@ -123,10 +123,10 @@ def search(problem: Problem, calibration: Calibration, *, top: int = 10) -> Plan
     )  # fmt: skip
     if not len(legal):
         raise PlanError(_no_legal(problem))
-    total = totals(shape, legal, engine, cluster.hardware)
+    total = totals(shape, legal, engine, cluster.hardware, scale=calibration.memory_scale)
     verdicts = fit_verdict(total, legal, cluster.hardware)
     if not (fits := np.flatnonzero(verdicts == "fits")).size:
-        raise PlanError(_nothing_fits(problem, legal, total))
+        raise PlanError(_nothing_fits(problem, legal, total, scale=calibration.memory_scale))
     fitting = legal[fits]
     time = step_time(shape, fitting, engine, cluster.hardware, calibration, precision=problem.precision)
     order = _order(fitting, time.step_s)
@@ -165,7 +165,8 @@ def _robust(problem: Problem, layouts: Layouts, calibration: Calibration) -> Can
     fewer = layouts[rows]
     fewer = replace(fewer, dp=dp[rows], num_microbatches=problem.global_seqs // (dp[rows] * fewer.mbs))
     after = step_time(problem.shape, fewer, problem.engine, hardware, calibration, precision=problem.precision).step_s
-    ok = fit_verdict(totals(problem.shape, fewer, problem.engine, hardware), fewer, hardware) == "fits"
+    total = totals(problem.shape, fewer, problem.engine, hardware, scale=calibration.memory_scale)
+    ok = fit_verdict(total, fewer, hardware) == "fits"
     ok &= (fewer.vp == 1) | (fewer.num_microbatches % fewer.pp == 0)
     if not ok.any():
         return None
@@ -227,7 +228,7 @@ def _no_legal(problem: Problem) -> str:
     )
 
 
-def _nothing_fits(problem: Problem, legal: Layouts, total: Totals) -> str:
+def _nothing_fits(problem: Problem, legal: Layouts, total: Totals, *, scale: float) -> str:
     """The smallest of all layouts, by how much it misses, and the least changes that make one fit."""
     cluster, limit = problem.cluster, problem.cluster.hardware.usable_bytes
     least = int(np.argmin(total.device))
@@ -239,7 +240,7 @@ def _nothing_fits(problem: Problem, legal: Layouts, total: Totals) -> str:
     )
     options = []
     for factor in (2, 3, 4, 6, 8, 12, 16, 32, 64):
-        if (smallest := _smallest(problem, cluster.with_gpus(factor * cluster.num_gpus))) and smallest <= limit:
+        if (smallest := _smallest(problem, cluster.with_gpus(factor * cluster.num_gpus), scale=scale)) and smallest <= limit:
             options.append(f"{factor * cluster.num_gpus} GPUs (then {(limit - smallest) / GIB:.1f} GiB are free)")
             break
     if larger := [
@@ -256,9 +257,10 @@ def _nothing_fits(problem: Problem, legal: Layouts, total: Totals) -> str:
     )
 
 
-def _smallest(problem: Problem, cluster: Cluster) -> float | None:
+def _smallest(problem: Problem, cluster: Cluster, *, scale: float) -> float | None:
     seqs = problem.global_seqs
     legal = legal_layouts(
         problem.shape, problem.engine, cluster.hardware, num_gpus=cluster.num_gpus, global_seqs=seqs, micro_seqs=(1,)
     )
-    return float(totals(problem.shape, legal, problem.engine, cluster.hardware).device.min()) if len(legal) else None
+    total = totals(problem.shape, legal, problem.engine, cluster.hardware, scale=scale)
+    return float(total.device.min()) if len(legal) else None

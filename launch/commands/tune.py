@@ -1,0 +1,61 @@
+"""`windtunnel tune`: the plan's best layouts, really run."""
+
+from typing import Annotated
+
+import typer
+
+
+def tune(
+    recipe: Annotated[str, typer.Argument(help="Recipe file or preset.")],
+    top: Annotated[int, typer.Option(help="Layouts to run.", min=1)] = 6,
+    budget: Annotated[str, typer.Option(help="Time for all runs together.")] = "30m",
+    processes: Annotated[int, typer.Option(help="Ranks; one per GPU where absent, two on CPUs.")] = 0,
+    gpu: Annotated[str, typer.Option(help="The device here, as for plan; needed where there are GPUs.")] = "",
+    override: Annotated[list[str], typer.Option("--override", "-o", help="key.path=value; may be repeated.")] = [],  # noqa: B006
+    micro_batch: Annotated[bool, typer.Option("--micro-batch", help="Keep the recipe's layout; tune its micro batch.")] = False,
+    steps: Annotated[int, typer.Option(help="Measured steps of each run.", min=1)] = 4,
+    warmup: Annotated[int, typer.Option(help="Steps before them, discarded.", min=0)] = 2,
+    data_dir: Annotated[str, typer.Option(help="Where tokenizer and shards are, or are made.")] = "data",
+    out: Annotated[str, typer.Option(help="A new folder; runs/tune-<name of the recipe> where absent.")] = "",
+    calibration: Annotated[str, typer.Option(help="A calibration saved before.")] = "",
+    json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Runs the best candidates of the plan for a few steps each, here: predicted against measured, winner, calibration.
+
+    Example: windtunnel tune demo --top 6 --budget 30m
+    """
+    import json
+    import os
+    from pathlib import Path
+
+    from launch.local import default_processes, num_devices
+    from launch.plan.answer import default_calibration, problem_of
+    from launch.plan.calibration import Calibration
+    from launch.plan.errors import PlanError
+    from launch.tune.loop import Settings
+    from launch.tune.loop import tune as run_tune
+    from launch.tune.show import print_table, write
+    from launch.tune.verdict import Rule
+    from recipe.data import prepare
+    from recipe.load import load_recipe
+    from recipe.units import parse_seconds
+
+    config = load_recipe(recipe, override)
+    if num_devices() and not gpu:
+        raise PlanError("--gpu: say which GPU this machine has, as `windtunnel plan --gpu` names it")
+    folder = Path(out or f"runs/tune-{config.name}")
+    if folder.exists():
+        raise PlanError(f"{folder}: is there already; choose another --out, or remove it")
+    model = config.parallel.tp * config.parallel.pp * config.parallel.cp if micro_batch else 1
+    num_processes = processes or default_processes(model)
+    problem = problem_of(config, gpu=gpu or "cpu-node", num_gpus=num_processes, engine="windtunnel")
+    known = Calibration.load(Path(calibration)) if calibration else default_calibration()
+    rule = Rule(warmup_steps=warmup, num_steps=steps)
+    settings = Settings(
+        out=folder, data_dir=Path(data_dir), top=top, budget_s=parse_seconds(budget), only_micro=micro_batch, rule=rule
+    )
+    prepare(config, data_dir=data_dir, workers=os.cpu_count() or 1)  # not in anybody's budget
+    answer = run_tune(problem, known, config, settings=settings)
+    content = write(answer, problem, config, recipe=recipe, override=override, out=folder)
+    print(json.dumps(content)) if json_ else print_table(content, out=folder)
+    raise typer.Exit(0 if answer.best else 1)
