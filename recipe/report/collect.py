@@ -57,9 +57,13 @@ class RunView:
         return heldout_results(self.run)
 
     @cached_property
+    def sampled(self) -> dict[str, Any]:
+        """The last samples, with the tokens seen before them; empty where there are none."""
+        return latest_samples(self.run) or {}
+
+    @property
     def samples(self) -> list[dict[str, Any]]:
-        found = latest_samples(self.run)
-        return found["samples"] if found else []
+        return self.sampled.get("samples", [])
 
     @cached_property
     def branches(self) -> "list[RunView]":

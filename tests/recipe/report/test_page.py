@@ -87,6 +87,19 @@ def test_the_heldout_table_shows_a_defeat_as_one(page: str) -> None:
     assert "below the unigram on 2 of 2 sources, the bigram on 2 of 2 sources and the trigram on 1 of 2 sources." in page
 
 
+def test_an_evaluation_during_training_has_no_baselines_yet(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "live")
+    for file in run.eval.glob("heldout-*"):
+        found = json.loads(file.read_text())
+        for row in found["sources"].values():
+            row["baselines"] = {}
+        write_text(file, json.dumps(found))
+    page = render([RunView(run)])
+    Outline(page)
+    assert "no baselines yet" in page
+    assert "below the unigram" not in page
+
+
 def test_empty_categories_are_named(page: str) -> None:
     assert "math (sums)" in page
     for category in ("code", "logic", "knowledge", "commonsense"):
