@@ -21,6 +21,7 @@ MODULES = (
     "cpu.tensor_type",
     "cpu.config",
     "cpu.norm",
+    "zero.startup",
     "attention.sdpa",
     "mup.embedding",
     "mup.residual",
