@@ -17,6 +17,7 @@ def plan(
     kwh_price: Annotated[float, typer.Option(help="Of one kilowatt-hour.")] = 0.0,
     top: Annotated[int, typer.Option(help="Layouts to list.")] = 10,
     trace: Annotated[bool, typer.Option("--trace", help="Also step one rank of the real program on fake tensors.")] = False,
+    out: Annotated[str, typer.Option(help="Folder for pictures (PNG): memory by term, throughput, pipeline.")] = "",
     json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Ranks the layouts that a model can train in: memory by term, step time, days, and why the neighbours lost.
@@ -28,6 +29,7 @@ def plan(
 
     from launch.plan.answer import Prices, candidate_json, default_calibration, parse_layout, plan_json, problem_of
     from launch.plan.calibration import Calibration
+    from launch.plan.errors import PlanError
     from launch.plan.search import price as price_layouts
     from launch.plan.search import search
     from launch.plan.tables import print_candidate, print_plan
@@ -37,6 +39,8 @@ def plan(
     problem = problem_of(config, gpu=gpu, num_gpus=gpus, engine=engine)
     known = Calibration.load(Path(calibration)) if calibration else default_calibration()
     prices, tokens = Prices(price, kwh_price), {stage.name: float(stage.tokens) for stage in config.stages}
+    if out and (layout or trace):
+        raise PlanError("--out draws a whole plan: leave out --layout and --trace")
     if layout or trace:
         parallel = config.parallel
         defaults = {"mbs": config.batch.micro_seqs, "zero": parallel.zero, "recompute": parallel.recompute}
@@ -51,6 +55,10 @@ def plan(
         return
     found = search(problem, known, top=top)
     answer = plan_json(found, tokens=tokens, prices=prices)
+    if out:
+        from launch.plan.pictures import draw
+
+        answer["pictures"] = [str(path) for path in draw(found, known, out=Path(out))]
     print(json.dumps(answer)) if json_ else print_plan(answer)
 
 

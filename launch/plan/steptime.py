@@ -51,7 +51,7 @@ def _tensor_comm(shape: ModelShape, layouts: Layouts, engine: Engine, device: De
     return one_way + around, one_way + 2 * around
 
 
-def _stages(shape: ModelShape, layouts: Layouts, engine: Engine, device: Device) -> dict[str, np.ndarray]:
+def microbatch_parts(shape: ModelShape, layouts: Layouts, engine: Engine, device: Device) -> dict[str, np.ndarray]:
     """One microbatch: compute and visible communication of a layer and of the head, with recomputation."""
     layer = layer_time(shape, layouts, engine, device)
     comm_forward, comm_backward = _tensor_comm(shape, layouts, engine, device)
@@ -111,7 +111,7 @@ def step_time(
 ) -> StepTime:
     """Seconds of one step, by part."""
     device = Device(hardware, calibration, precision)
-    one = _stages(shape, layouts, engine, device)
+    one = microbatch_parts(shape, layouts, engine, device)
     first, widest, last = (
         layers_at(shape, layouts, engine, stage_index(shape, layouts, engine, name)) for name in ("first", "widest", "last")
     )

@@ -1,0 +1,162 @@
+"""A plan in three pictures: memory by term against the device's limit, throughput against GPUs, the pipeline's timeline.
+
+    draw(found, calibration, out=Path("plan"))
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.atomic import replacing
+from launch.plan.answer import stages_of_memory
+from launch.plan.calibration import Calibration
+from launch.plan.errors import PlanError
+from launch.plan.hardware import GIB
+from launch.plan.search import Plan, Problem, search
+from launch.plan.timeline import idle_frac, stage_seconds, timeline
+from recipe.units import format_count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MEMORY, THROUGHPUT, TIMELINE = "memory.png", "throughput.png", "pipeline.png"
+SMALL_FRAC = 0.01  # terms under this share of a stage are drawn together
+DRAWN_MICROBATCHES = 4  # for each stage: more would be lines
+
+
+def draw(plan: Plan, calibration: Calibration, *, out: Path) -> list[Path]:
+    """Writes the three pictures of the best layout, each whole or not at all; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    figures = {
+        MEMORY: memory_figure(plan),
+        THROUGHPUT: throughput_figure(plan.problem, calibration),
+        TIMELINE: timeline_figure(plan, calibration),
+    }
+    for name, figure in figures.items():
+        with replacing(out / name) as file:
+            figure.savefig(file, format="png", dpi=130)
+    return [out / name for name in figures]
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def memory_figure(plan: Plan) -> "Figure":
+    """Bytes by term on the first, a middle and the last stage; lines where the device and what a plan may use of it end."""
+    best, hardware = plan.best, plan.problem.cluster.hardware
+    stages = stages_of_memory(best, plan.problem)
+    shown = sorted({0, len(stages) // 2, best.peak_stage, len(stages) - 1})
+    names = list(dict.fromkeys(name for index in shown for name in _large(stages[index]["terms_bytes"])))
+    outside = best.device_bytes - best.allocated_bytes
+    figure = _figure(10, 2.6 + 0.55 * len(shown) + 0.16 * len(names))
+    axes = figure.subplots()
+    left = [0.0] * len(shown)
+    labels = [f"stage {index}" for index in shown]
+    for place, name in enumerate([*names, "small terms", "allocator, context, communicators"]):
+        sizes = [_size(stages[index]["terms_bytes"], name, names, outside) / GIB for index in shown]
+        axes.barh(labels, sizes, left=left, label=name, color=_colour(place), edgecolor="white", linewidth=0.5)
+        left = [start + size for start, size in zip(left, sizes)]
+    axes.axvline(hardware.usable_bytes / GIB, color="black", linestyle="--", label="usable (headroom kept free)")
+    axes.axvline(hardware.memory_bytes / GIB, color="firebrick", label=f"{hardware.name}'s memory")
+    axes.set_xlabel("GiB a device, at the stage's peak")
+    axes.set_title(f"Memory by term: {best.label()}; peak on stage {best.peak_stage}, {best.peak_phase}")
+    axes.invert_yaxis()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def _large(terms: dict[str, float]) -> list[str]:
+    return [name for name, size in terms.items() if size >= SMALL_FRAC * sum(terms.values())]
+
+
+def _size(terms: dict[str, float], name: str, names: list[str], outside: float) -> float:
+    if name == "small terms":
+        return sum(size for term, size in terms.items() if term not in names)
+    return outside if name.startswith("allocator") else terms.get(name, 0.0)
+
+
+def _colour(place: int) -> tuple:
+    from matplotlib import colormaps
+
+    return colormaps["tab20"](place % 20)
+
+
+def scaling(problem: Problem, calibration: Calibration) -> dict[str, list[tuple[int, float]]]:
+    """(GPUs, best tokens/s) from an eighth to eight times the plan's devices: strong (its batch) and weak (batch grows along).
+
+    Numbers of GPUs that nothing fits, or that don't divide the batch, are left out.
+    """
+    base = problem.cluster.num_gpus
+    sizes = [base // factor for factor in (8, 4, 2) if base % factor == 0] + [base * factor for factor in (1, 2, 4, 8)]
+    node = problem.cluster.hardware.gpus_per_node
+    whole = [size for size in sizes if size <= node or size % node == 0]
+    found: dict[str, list[tuple[int, float]]] = {"strong": [], "weak": []}
+    for size in whole:
+        for kind, seqs in (("strong", problem.global_seqs), ("weak", problem.global_seqs * size // base)):
+            if seqs and (kind == "strong" or problem.global_seqs * size % base == 0):
+                changed = Problem(**(vars(problem) | {"cluster": problem.cluster.with_gpus(size), "global_seqs": seqs}))
+                try:
+                    found[kind].append((size, search(changed, calibration, top=1).best.tokens_per_s))
+                except PlanError:
+                    continue
+    return found
+
+
+def throughput_figure(problem: Problem, calibration: Calibration) -> "Figure":
+    """The best layout's tokens/s at each number of GPUs, whole and for each GPU, against a line in proportion."""
+    figure = _figure(12, 5)
+    whole, each = figure.subplots(1, 2)
+    curves = {kind: points for kind, points in scaling(problem, calibration).items() if points}
+    here = problem.cluster.num_gpus
+    batch = format_count(problem.tokens_per_step)
+    names = {"strong": f"strong: batch of {batch} tokens", "weak": f"weak: {batch} tokens at {here}, in proportion"}
+    for kind, points in curves.items():
+        sizes, rates = zip(*points)
+        whole.plot(sizes, rates, marker="o", label=names[kind])
+        each.plot(sizes, [rate / size for size, rate in points], marker="o", label=names[kind])
+    smallest, rate = min(point for points in curves.values() for point in points)
+    ticks = sorted({size for points in curves.values() for size, _ in points})
+    whole.plot(ticks, [rate * size / smallest for size in ticks], color="grey", linestyle=":", label="in proportion to GPUs")
+    whole.set_yscale("log")
+    whole.set_ylabel("tokens/s")
+    each.set_ylabel("tokens/s for each GPU")
+    each.set_ylim(bottom=0)
+    for axes in (whole, each):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [str(size) for size in ticks])
+        axes.axvline(here, color="grey", linewidth=0.8)
+        axes.set_xlabel(f"{problem.cluster.hardware.name} devices")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle("Throughput against GPUs: the best layout for each number (predicted)")
+    return figure
+
+
+def timeline_figure(plan: Plan, calibration: Calibration) -> "Figure":
+    """Stages against time, with the bubble white; of the best layout, or of the best one that has a pipeline."""
+    piped = next((one for one in plan.ranked if int(one.layouts.pp[0]) > 1), plan.best)
+    row = piped.layouts.row(0)
+    forward_s, backward_s = stage_seconds(piped, plan.problem, calibration)
+    shown = min(row["num_microbatches"], DRAWN_MICROBATCHES * row["pp"])
+    blocks = timeline(forward_s=forward_s, backward_s=backward_s, vp=row["vp"], num_microbatches=shown)
+    figure = _figure(12, 1.9 + 0.4 * row["pp"])
+    axes = figure.subplots()
+    for kind, base in ((True, "#3b7dd8"), (False, "#4da35a")):
+        for chunk in range(row["vp"]):
+            mine = [one for one in blocks if one.forward is kind and one.chunk == chunk]
+            axes.barh(
+                [one.stage for one in mine], [1e3 * (one.end_s - one.start_s) for one in mine],
+                left=[1e3 * one.start_s for one in mine], color=base, alpha=1 - 0.6 * chunk / row["vp"], edgecolor="white",
+                linewidth=0.5, label=("forward" if kind else "backward") if chunk == 0 else None,
+            )  # fmt: skip
+    axes.set_yticks(range(row["pp"]), [f"stage {stage}" for stage in range(row["pp"])])
+    axes.invert_yaxis()
+    axes.set_xlabel("ms (without messages between stages, data parallelism and the optimizer)")
+    part = f"{shown} of {row['num_microbatches']} microbatches" if shown < row["num_microbatches"] else f"{shown} microbatches"
+    of_best = "" if piped is plan.best or piped.label() == plan.best.label() else " (the best layout with a pipeline)"
+    idle = 100 * idle_frac(blocks)
+    axes.set_title(f"{piped.label()}{of_best}\n{part}, {idle:.0f} % of the time shown idle; paler: later chunks of layers")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    return figure
