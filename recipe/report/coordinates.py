@@ -13,6 +13,7 @@ from recipe.report.collect import RunView
 
 WIDTH, HEIGHT = 230.0, 150.0
 LEFT, RIGHT, TOP, BOTTOM = 32.0, 10.0, 8.0, 22.0
+TABLE_KEYS = ("parametrization", "scale_emb", "scale_depth", "init_std", "alpha")  # what a run and its check have in common
 QUANTITIES = ("initial", "update")
 
 
@@ -46,9 +47,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class CoordinateCheck:
-    """What `coord-check.json` says, ready to be drawn."""
+    """What `coord-check.json` says, ready to be drawn; `foreign` names what the run itself has otherwise."""
 
     parametrization: str
+    foreign: list[str]
     axis: str
     sizes: list[int]
     num_seeds: int
@@ -70,10 +72,17 @@ def coordinate_check(view: RunView) -> CoordinateCheck | None:
     points = {(module, q): _relative(measured, module, q) for module in verdicts for q in QUANTITIES}
     scale = _Scale.around(points, sizes, max(verdict["tolerance"] for verdict in found["verdicts"]))
     return CoordinateCheck(
-        found["mup"]["parametrization"], measured[0]["axis"], sizes, len({one["seed"] for one in measured}),
+        found["mup"]["parametrization"], _foreign(view, found["mup"]), measured[0]["axis"], sizes,
+        len({one["seed"] for one in measured}),
         found["setting"]["steps"], found["passed"],
         [_panel(module, told, points, scale) for module, told in verdicts.items()],
     )
+
+
+def _foreign(view: RunView, checked: Mapping[str, Any]) -> list[str]:
+    """Settings of the muP table that the check had otherwise than the run: then it says nothing about the run."""
+    own = view.resolved.config.mup.model_dump(mode="json")
+    return [f"{key} {checked[key]} for {own[key]}" for key in TABLE_KEYS if checked[key] != own[key]]
 
 
 def _relative(measured: Sequence[Mapping[str, Any]], module: str, quantity: str) -> list[tuple[int, float]]:

@@ -8,6 +8,7 @@ from megatron_patches.mup.coordcheck import Measurement, Setting, as_json, judge
 from megatron_patches.mup.coordinates import MODULES
 from megatron_patches.mup.rules import Mup
 from recipe.config import RunConfig
+from recipe.prepare import load_resolved
 from recipe.resolve import resolve
 from recipe.rundir import RunDir, write_json, write_text
 
@@ -50,9 +51,11 @@ def write_run(root: Path, *, num_steps: int = 400, worse_by: float = 0.0) -> Run
     return run
 
 
-def write_coord_check(run: RunDir, slopes: dict[str, float]) -> None:
+def write_coord_check(run: RunDir, slopes: dict[str, float], **other: float) -> None:
     """A coordinate check whose activations grow by these powers of the width, by module; all others stay flat."""
-    mup = Mup("minicpm", base_width=64, width=64, base_depth=2, depth=2, scale_emb=12, scale_depth=1.4, init_std=0.1)
+    own = load_resolved(run).config.mup
+    table = {name: getattr(own, name) for name in ("scale_emb", "scale_depth", "init_std", "alpha")} | other
+    mup = Mup(own.parametrization, base_width=64, width=64, base_depth=2, depth=2, **table)
     measured = []
     for seed in (1, 2):
         for size in (64, 128, 256):

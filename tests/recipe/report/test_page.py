@@ -129,6 +129,13 @@ def test_the_coordinate_check_names_the_module_that_grows(page: str, tmp_path: P
     assert "Not checked yet" in render([RunView(write_run(tmp_path / "unchecked"))])
 
 
+def test_a_coordinate_check_of_another_scaling_is_not_passed_off_as_the_runs(page: str, tmp_path: Path) -> None:
+    assert "with this run's scaling (minicpm)" in page
+    run = write_run(tmp_path / "other")
+    write_coord_check(run, {}, scale_emb=3.0)
+    assert "another scaling than this run's (scale_emb 3.0 for" in render([RunView(run)])
+
+
 def test_the_audit_is_told_by_attempt(page: str) -> None:
     assert "ran and passed once, after the first step of attempt 1; not reached in 2" in page
 
