@@ -8,7 +8,8 @@ import typer
 def plan(
     recipe: Annotated[str, typer.Argument(help="Recipe file or preset.")],
     gpus: Annotated[int, typer.Option(help="Devices to plan for.")] = 8,
-    gpu: Annotated[str, typer.Option(help="Device: a name of launch/plan/hardware, or a YAML file.")] = "h100-sxm",
+    gpu: Annotated[str, typer.Option(help="A name of launch/plan/hardware, or a YAML file; h100-sxm where absent.")] = "",
+    cluster: Annotated[str, typer.Option(help="A site file or example: its device and GPUs per node.")] = "",
     override: Annotated[list[str], typer.Option("--override", "-o", help="key.path=value; may be repeated.")] = [],  # noqa: B006
     layout: Annotated[str, typer.Option(help="Price exactly this layout: tp=8,pp=2,mbs=1,zero=1,recompute=full.")] = "",
     engine: Annotated[str, typer.Option(help="Whose habits to assume.")] = "windtunnel",
@@ -22,12 +23,20 @@ def plan(
 ) -> None:
     """Ranks the layouts that a model can train in: memory by term, step time, days, and why the neighbours lost.
 
-    Example: windtunnel plan xmodel2-1.2b --gpu h100 --gpus 64
+    Example: windtunnel plan xmodel2-1.2b --cluster h100 --gpus 64
     """
     import json
     from pathlib import Path
 
-    from launch.plan.answer import Prices, candidate_json, default_calibration, parse_layout, plan_json, problem_of
+    from launch.plan.answer import (
+        Prices,
+        candidate_json,
+        default_calibration,
+        device_of_site,
+        parse_layout,
+        plan_json,
+        problem_of,
+    )
     from launch.plan.calibration import Calibration
     from launch.plan.errors import PlanError
     from launch.plan.search import price as price_layouts
@@ -36,7 +45,8 @@ def plan(
     from recipe.load import load_recipe
 
     config = load_recipe(recipe, override)
-    problem = problem_of(config, gpu=gpu, num_gpus=gpus, engine=engine)
+    device = device_of_site(cluster, num_gpus=gpus, gpu=gpu) if cluster else gpu or "h100-sxm"
+    problem = problem_of(config, gpu=device, num_gpus=gpus, engine=engine)
     known = Calibration.load(Path(calibration)) if calibration else default_calibration()
     prices, tokens = Prices(price, kwh_price), {stage.name: float(stage.tokens) for stage in config.stages}
     if out and (layout or trace):

@@ -3,13 +3,13 @@
 print(json.dumps(as_json(candidate, problem, ...)))
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from launch.plan.calibration import Calibration
 from launch.plan.engines import for_precision
 from launch.plan.errors import PlanError
-from launch.plan.hardware import GIB
+from launch.plan.hardware import GIB, Cluster, Hardware, find
 from launch.plan.memory import PHASES, rank_memory
 from launch.plan.search import Candidate, Plan, Problem
 from launch.plan.shapes import RECOMPUTE, Layouts
@@ -141,16 +141,38 @@ def plan_json(plan: Plan, *, tokens: dict[str, float], prices: Prices) -> dict[s
     }  # fmt: skip
 
 
-def problem_of(config: "RunConfig", *, gpu: str, num_gpus: int, engine: str, global_seqs: int = 0) -> Problem:
+def device_of_site(name: str, *, num_gpus: int, gpu: str = "") -> Hardware:
+    """The device of a site file or example, in the site's own nodes. gpu: instead of the site's.
+
+    Raises:
+        PlanError: the site doesn't say which device it has, or has fewer.
+        ClusterError: no such site, or a file that can't be right.
+    """
+    from launch.cluster import load_site
+
+    site = load_site(name)
+    kind, *rest = (site.gres or "").split(":")
+    typed = rest[0].split("(")[0] if kind == "gpu" and len(rest) > 1 else ""
+    device = gpu or site.gpu or ("cpu-node" if site.accelerator == "cpu" else typed)
+    if not device:
+        raise PlanError(f"--cluster {name}: the site names no device; add gpu: to the file, h100-sxm say, or give --gpu")
+    if site.max_nodes and num_gpus > site.max_nodes * site.processes_per_node:
+        most = site.max_nodes * site.processes_per_node
+        raise PlanError(f"--gpus {num_gpus}: {name} takes max_nodes={site.max_nodes} of {site.processes_per_node}, so {most}")
+    return replace(find(device), gpus_per_node=site.processes_per_node)
+
+
+def problem_of(
+    config: "RunConfig", *, gpu: str | Hardware, num_gpus: int, engine: str, global_seqs: int = 0
+) -> Problem:
     """
     Raises:
         PlanError: an impossible cluster or an unknown device or engine.
     """
     from launch.plan.engines import engine_named
-    from launch.plan.hardware import Cluster, find
     from launch.plan.shapes import ModelShape
 
-    hardware = find(gpu)
+    hardware = find(gpu) if isinstance(gpu, str) else gpu
     if num_gpus < 1:
         raise PlanError(f"--gpus {num_gpus}: at least 1")
     if num_gpus > hardware.gpus_per_node and num_gpus % hardware.gpus_per_node:

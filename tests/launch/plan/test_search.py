@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from launch.plan.answer import default_calibration, parse_layout, problem_of
+from launch.errors import ClusterError
+from launch.plan.answer import default_calibration, device_of_site, parse_layout, problem_of
 from launch.plan.errors import PlanError
 from launch.plan.hardware import builtin, find
 from launch.plan.search import price, search
@@ -56,6 +57,29 @@ def test_nothing_fits_says_what_would():
 def test_unknown_gpu_names_the_nearest():
     with pytest.raises(PlanError, match="h100"):
         find("h1000")
+
+
+def test_a_site_gives_its_device_and_node():
+    device = device_of_site("a100", num_gpus=8)
+    assert (device.name, device.gpus_per_node, device.memory_gib) == ("a100-40", 4, find("a100-40").memory_gib)
+    assert device_of_site("cpu", num_gpus=2).kind == "cpu"
+    assert device_of_site("h100", num_gpus=8, gpu="h200").name == "h200"
+    plan = search(problem(gpus=12, gpu=device), default_calibration())  # three of its nodes; not of nodes of eight
+    assert plan.problem.cluster.hardware.gpus_per_node == 4
+
+
+def test_a_site_s_device_comes_from_gres_or_is_asked_for(tmp_path):
+    site = "partition: p\naccelerator: cuda\nprocesses_per_node: 4\nmax_nodes: 2\ntime_limit: 8h\n"
+    path = tmp_path / "mine.yaml"
+    path.write_text(site + "gres: gpu:h100:4\n")
+    assert device_of_site(str(path), num_gpus=8).name == "h100-sxm"
+    with pytest.raises(PlanError, match="max_nodes=2"):
+        device_of_site(str(path), num_gpus=16)
+    path.write_text(site + "gres: gpu:4\n")
+    with pytest.raises(PlanError, match="add gpu:"):
+        device_of_site(str(path), num_gpus=8)
+    with pytest.raises(ClusterError, match="examples: a100"):
+        device_of_site("nowhere", num_gpus=8)
 
 
 def test_layout_text():
