@@ -61,7 +61,7 @@ class Site(Section):
     gres: str | None = None
     """As the site writes it, for a whole node: gpu:8, gpu:h100:8."""
     gpu: str | None = None
-    """The device as `windtunnel plan` knows it , or a YAML file; gres's type (gpu:h100:8) where absent."""
+    """The device as `windtunnel plan` knows it, or a YAML file; gres's type (gpu:h100:8) where absent."""
     cpus_per_process: int = Field(default=1, ge=1)
     memory_per_node: Bytes | None = None
     exclusive: bool = False

@@ -56,6 +56,6 @@ def tune(
     )
     prepare(config, data_dir=data_dir, workers=os.cpu_count() or 1)  # not in anybody's budget
     answer = run_tune(problem, known, config, settings=settings)
-    content = write(answer, problem, config, recipe=recipe, override=override, out=folder)
+    content = write(answer, problem, config, rule=rule, recipe=recipe, override=override, out=folder)
     print(json.dumps(content)) if json_ else print_table(content, out=folder)
     raise typer.Exit(0 if answer.best else 1)

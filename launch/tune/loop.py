@@ -24,6 +24,7 @@ from recipe.errors import RecipeError
 from recipe.lower import schedule_of
 from recipe.resolve import resolve
 
+SAME_FRAC = 0.002  # predictions of one shape so near are one
 NEAR = 40  # candidates of a plan looked at for each one run: some are predicted equal, some are refused
 
 
@@ -76,12 +77,13 @@ def candidates(
 
 def _distinct(ranked: tuple[Candidate, ...]) -> list[Candidate]:
     """Those that the planner tells apart: ZeRO stages of the same time, say, are one prediction."""
-    found: dict[tuple, Candidate] = {}
+    found: dict[tuple, list[Candidate]] = {}
     for one in ranked:
         row = one.layouts.row(0)
-        key = tuple(row[name] for name in ("tp", "pp", "vp", "cp", "mbs", "recompute", "offload"))
-        found.setdefault((*key, round(1000 * math.log(one.step_s))), one)
-    return list(found.values())
+        alike = found.setdefault(tuple(row[name] for name in ("tp", "pp", "vp", "cp", "mbs", "recompute", "offload")), [])
+        if all(abs(math.log(one.step_s / other.step_s)) > SAME_FRAC for other in alike):
+            alike.append(one)
+    return sorted((one for alike in found.values() for one in alike), key=lambda one: one.step_s)
 
 
 def refusal(config: RunConfig, candidate: Candidate, *, num_processes: int) -> str:

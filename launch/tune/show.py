@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -15,6 +16,7 @@ from launch.plan.space import stack
 from launch.plan.steptime import step_time
 from launch.tune.loop import Answer
 from launch.tune.trial import Result, layout_changes
+from launch.tune.verdict import Rule
 from recipe.config import RunConfig
 
 
@@ -28,14 +30,23 @@ def rank_correlation(answer: Answer) -> float | None:
     return float(spearmanr([one.candidate.step_s for one in timed], [one.step_s for one in timed]).statistic)
 
 
-def as_json(answer: Answer, problem: Problem) -> dict[str, Any]:
+def noise_frac(answer: Answer, *, rule: Rule) -> float | None:
+    """How far the measured steps of one trial lie apart, over their median: the median of all trials."""
+    kept = [one.steps_s[rule.warmup_steps :][: rule.num_steps] for one in answer.results if one.step_s is not None]
+    return median((max(steps) - min(steps)) / median(steps) for steps in kept if steps) if any(kept) else None
+
+
+def as_json(answer: Answer, problem: Problem, *, rule: Rule) -> dict[str, Any]:
     """The whole answer."""
+    hardware = problem.cluster.hardware
     best = answer.best
     again = _again(answer, problem)
     return {
-        "gpu": problem.cluster.hardware.name, "num_processes": problem.cluster.num_gpus, "global_seqs": problem.global_seqs,
+        "gpu": hardware.name, "kind": hardware.kind,
+        "num_processes": problem.cluster.num_gpus, "global_seqs": problem.global_seqs,
         "results": [_row(one, again.get(index)) for index, one in enumerate(answer.results)],
         "best": best.candidate.label() if best else None, "spearman": rank_correlation(answer),
+        "noise_frac": noise_frac(answer, rule=rule),
     }  # fmt: skip
 
 
@@ -73,10 +84,10 @@ def fragment(answer: Answer, config: RunConfig, *, recipe: str, override: list[s
 
 
 def write(
-    answer: Answer, problem: Problem, config: RunConfig, *, recipe: str, override: list[str], out: Path
+    answer: Answer, problem: Problem, config: RunConfig, *, rule: Rule, recipe: str, override: list[str], out: Path
 ) -> dict[str, Any]:
     """Writes tune.json, calibration.json and, where anything was measured, layout.yaml; returns what tune.json has."""
-    content = as_json(answer, problem)
+    content = as_json(answer, problem, rule=rule)
     write_json(out / "tune.json", content)
     answer.calibration.save(out / "calibration.json")
     if answer.best:
@@ -87,7 +98,8 @@ def write(
 def print_table(content: dict[str, Any], *, out: Path) -> None:
     """Predicted against measured, then what to do with it."""
     console = Console() if Console().is_terminal else Console(width=140)
-    table = Table("layout", "predicted s", "measured s", "predicted, calibrated", "GiB predicted", "GiB rank 0", "outcome")
+    measured = "GiB rank 0" if content["kind"] == "gpu" else "GiB resident"
+    table = Table("layout", "predicted s", "measured s", "predicted, calibrated", "GiB predicted", measured, "outcome")
     for row in content["results"]:
         times = (row[key] for key in ("predicted_s", "measured_s", "recalibrated_s"))
         seconds = ("-" if one is None else f"{one:.3f}" for one in times)
@@ -97,6 +109,12 @@ def print_table(content: dict[str, Any], *, out: Path) -> None:
     console.print(table)
     if content["spearman"] is not None:
         console.print(f"Order predicted against measured (Spearman): {content['spearman']:.2f}")
+    timed = [row["predicted_s"] for row in content["results"] if row["measured_s"] is not None]
+    if timed and (apart := max(timed) / min(timed) - 1) < content["noise_frac"]:
+        console.print(
+            f"[yellow]The predictions lie {100 * apart:.1f} % apart, the steps of one run {100 * content['noise_frac']:.0f} %: "
+            "the order says little. More --steps, a quiet machine, or a larger --top would.[/yellow]"
+        )
     if content["best"]:
         console.print(f"Fastest: {content['best']}; train it with: windtunnel train {out / 'layout.yaml'}")
     console.print(f"Next plan on this machine: windtunnel plan RECIPE --calibration {out / 'calibration.json'}")

@@ -152,7 +152,7 @@ def test_the_winner_is_a_recipe_that_loads(tmp_path):
     results = results_of(default_calibration())
     answer = Answer(tuple(results), default_calibration())
     config = load_recipe("demo")
-    content = show.write(answer, problem(), config, recipe="demo", override=[], out=tmp_path)
+    content = show.write(answer, problem(), config, rule=RULE, recipe="demo", override=[], out=tmp_path)
     assert content["spearman"] == pytest.approx(1)
     winner = load_recipe(str(tmp_path / "layout.yaml"))
     assert winner == with_layout(config, answer.best.candidate)
@@ -183,6 +183,9 @@ def test_short_real_runs(tmp_path):
     assert tried[1].verdict in (Verdict.MEASURED, Verdict.DOMINATED), tried[1].detail
     assert all(0 < one.step_s < time.monotonic() - started_s for one in tried)
     assert all(len(one.steps_s) >= RULE.warmup_steps + RULE.min_steps for one in tried)
-    show.write(answer, problem(overrides=tuple(overrides)), config, recipe="demo", override=overrides, out=tmp_path / "out")
+    asked = {"recipe": "demo", "override": overrides, "out": tmp_path / "out"}
+    content = show.write(answer, problem(overrides=tuple(overrides)), config, rule=RULE, **asked)
+    assert content["noise_frac"] >= 0
+    show.print_table(content, out=tmp_path / "out")
     assert yaml.safe_load((tmp_path / "out" / "layout.yaml").read_text())["extends"] == "demo"
     assert answer.calibration.source.startswith("tune of 2 layouts")
