@@ -27,9 +27,8 @@ def config_of(layout: dict[str, Any]) -> Any:
     """The smallest recipe that every axis fits: 8 layers, 8 heads, 4 KV heads."""
     from recipe.config import RunConfig
 
-    axes = {key: layout[key] for key in ("tp", "pp", "vp", "cp", "sp", "zero", "recompute", "offload_optimizer") if key in layout}
-    if "layers_per_stage" in layout:
-        axes["layers_per_stage"] = layout["layers_per_stage"]
+    keys = ("tp", "pp", "vp", "cp", "sp", "zero", "recompute", "offload_optimizer", "layers_per_stage")
+    axes = {key: layout[key] for key in keys if key in layout}
     batch = 8 * SEQ
     return RunConfig.model_validate({
         "name": "parity",
@@ -186,9 +185,8 @@ def _compare(layouts: list[dict[str, Any]], found: dict[int, Any], number: int, 
     theirs = found[layout["reference"]]
     line["loss"], line["norm"] = _largest(mine["trace"], theirs["trace"])
     line["moved"] = max(_largest(mine["moved"], theirs["trace"][HALF:])) if mine["moved"] else 0.0
-    line["weights"] = _weights_apart(
-        folder / f"layout-{number}" / f"step-{mine['steps']}", folder / f"layout-{layout['reference']}" / f"step-{mine['steps']}"
-    )
+    last = f"step-{mine['steps']}"
+    line["weights"] = _weights_apart(folder / f"layout-{number}" / last, folder / f"layout-{layout['reference']}" / last)
     relative, absolute = BOUNDS[layout.get("precision", "fp32")]
     line["ok"] = max(line["loss"], line["norm"], line["moved"]) <= relative and line["weights"] <= absolute
     return line

@@ -12,7 +12,8 @@ from recipe.errors import CheckFailed, ConfigError
 
 RECIPE = """
 extends: demo
-model: {num_layers: 2, hidden_size: 32, ffn_hidden_size: 64, num_heads: 4, num_kv_heads: 2, seq_length_tokens: 32, vocab_size: 400}
+model:
+  {num_layers: 2, hidden_size: 32, ffn_hidden_size: 64, num_heads: 4, num_kv_heads: 2, seq_length_tokens: 32, vocab_size: 400}
 tokenizer: {train_on: {text: 1}, train_bytes: 50KB}
 sources: {text: {path: FILE, heldout_frac: 0.1}}
 stages: [{name: stable, tokens: 2048, mixture: {text: 100}}]

@@ -54,7 +54,9 @@ def test_a_mixture_is_never_off_by_more_than_one_sample() -> None:
             assert abs(drawn.count(name) - weight * len(drawn)) < 1
 
 
-def _draw(folders: dict[str, str], batches: list[int], ledger: Ledger | None = None, stage: str = "stable") -> tuple[list, Ledger]:
+def _draw(
+    folders: dict[str, str], batches: list[int], ledger: Ledger | None = None, stage: str = "stable"
+) -> tuple[list, Ledger]:
     ledger = ledger or Ledger()
     stream = SampleStream(open_streams(folders, seq_length_tokens=SEQ, seed=3), ledger=ledger)
     stream.enter(stage, WEIGHTS)
