@@ -53,10 +53,10 @@ def illegal_reason(
         )
     dp = num_gpus // (tp * pp * cp)
     if global_seqs % (dp * mbs):
-        near = [size for size in range(dp, global_seqs + 1, dp) if global_seqs % size == 0][:6]
-        nearest = ", ".join(str(size // dp) for size in near)
+        sizes = [size for size in range(dp, global_seqs + 1, dp) if global_seqs % size == 0][:6]
+        nearest = ", ".join(str(size // dp) for size in sizes)
         return f"the batch of {global_seqs} sequences is not a multiple of dp·mbs={dp}·{mbs}" + (
-            f"; mbs that is: {nearest}" if near else ""
+            f"; mbs that is: {nearest}" if sizes else ""
         )
     if vp > 1 and (global_seqs // (dp * mbs)) % pp:
         return f"interleaving needs a number of microbatches ({global_seqs // (dp * mbs)}) that pp={pp} divides"

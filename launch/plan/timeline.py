@@ -56,7 +56,7 @@ def timeline(*, forward_s: list[float], backward_s: list[float], vp: int, num_mi
     done = [0] * pp
     free_s = [0.0] * pp
     ends: dict[tuple[bool, int, int], float] = {}  # (forward?, place among all pp·vp chunks, microbatch)
-    blocks = []
+    blocks: list[Block] = []
     while any(done[stage] < len(waiting[stage]) for stage in range(pp)):
         before = len(blocks)
         for stage in range(pp):

@@ -4,6 +4,7 @@ Least squares on the logarithm of step time, in four factors of the closed form,
 what the trials can't tell apart stays as it was.
 """
 
+import math
 from statistics import median
 
 import numpy as np
@@ -38,7 +39,7 @@ def _timed(problem: Problem, known: Calibration, timed: list[Result]) -> Calibra
     from scipy.optimize import least_squares  # only here: the planner itself needs no scipy
 
     table = stack([one.candidate.layouts for one in timed])
-    measured = np.log([one.step_s for one in timed])
+    measured = np.log([one.step_s or math.nan for one in timed])
     hardware = problem.cluster.hardware
 
     def changed(factors: np.ndarray) -> Calibration:

@@ -50,8 +50,8 @@ class Answer:
 
     @property
     def best(self) -> Result | None:
-        timed = [one for one in self.results if one.verdict is Verdict.MEASURED and one.step_s is not None]
-        return min(timed, key=lambda one: one.step_s, default=None)
+        timed = [one for one in self.results if one.verdict is Verdict.MEASURED]
+        return min(timed, key=lambda one: one.step_s or math.inf, default=None)
 
 
 def candidates(
