@@ -6,6 +6,7 @@ resolved stage and `windtunnel show` prints it. What can't hold is a `ConfigErro
 
 import hashlib
 import json
+import math
 
 from pydantic import Field
 
@@ -176,8 +177,8 @@ def resolve_layout(config: RunConfig, *, world_size: int) -> Layout:
         ("parallel.tp", tp * cp if parallel.sp else 1, "model.seq_length_tokens (times cp, under sp)", model.seq_length_tokens),
     ):
         if whole % number:
-            given = tp if key == "parallel.tp" else cp
-            raise ConfigError(f"{key}={given} does not divide {holder}={whole}; nearest: {_divisors_near(whole, given)}")
+            given, fits = (tp, math.gcd(model.num_kv_heads, model.ffn_hidden_size)) if key == "parallel.tp" else (cp, whole // 2)
+            raise ConfigError(f"{key}={given} does not divide {holder}={whole}; nearest: {_divisors_near(fits, given)}")
     if world_size % (tp * pp * cp):
         raise ConfigError(
             f"parallel: tp·pp·cp={tp * pp * cp} does not divide the {world_size} processes; "
