@@ -177,7 +177,8 @@ def resolve_layout(config: RunConfig, *, world_size: int) -> Layout:
         ("parallel.tp", tp * cp if parallel.sp else 1, "model.seq_length_tokens (times cp, under sp)", model.seq_length_tokens),
     ):
         if whole % number:
-            given, fits = (tp, math.gcd(model.num_kv_heads, model.ffn_hidden_size)) if key == "parallel.tp" else (cp, whole // 2)
+            kv_and_ffn = math.gcd(model.num_kv_heads, model.ffn_hidden_size)
+            given, fits = (tp, kv_and_ffn) if key == "parallel.tp" else (cp, whole // 2)
             raise ConfigError(f"{key}={given} does not divide {holder}={whole}; nearest: {_divisors_near(fits, given)}")
     if world_size % (tp * pp * cp):
         raise ConfigError(

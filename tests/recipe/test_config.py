@@ -1,5 +1,9 @@
 """Recipes: what is refused, and in which words."""
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 
 from recipe.errors import ConfigError
@@ -98,3 +102,26 @@ def test_tokens_are_the_clock_under_a_ramp() -> None:
     assert resolved.tokens_before(first.num_steps + 3) == first.num_steps * 32 * 256 + 3 * 64 * 256
     assert resolved.tokens_before(resolved.num_steps) == resolved.total_tokens
     assert resolved.stages[1].start_tokens == resolved.stages[0].end_tokens >= 1_600_000
+
+
+def lowered(name: str) -> str:
+    config = load_recipe(name)
+    parallel = config.parallel
+    resolved = resolve(config, world_size=8 * parallel.tp * parallel.pp * parallel.cp)
+    views = {
+        "resolved": resolved.model_dump(mode="json", exclude={"config"}),
+        "transformer": transformer_arguments(resolved),
+        "deepspeed": deepspeed_config(resolved),
+        "mup": {str(role): vars(rule) for role, rule in mup_of(config).table().items()},
+    }
+    return json.dumps(views, indent=1) + "\n"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_lowered_presets_are_as_kept(name: str) -> None:
+    """What a preset becomes changes only on purpose: WRITE_GOLDEN=1 writes the files anew, for review in the diff."""
+    golden = Path(__file__).parent / "golden" / f"{name}.json"
+    if os.environ.get("WRITE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(lowered(name))
+    assert lowered(name) == golden.read_text()
