@@ -7,6 +7,7 @@ PYTHON  ?= python3.11
 VENV    := .venv
 BIN     := $(VENV)/bin
 RUN     ?= runs/demo
+export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help env demo test test-312 test-slow test-slurm lint transfer parity bench bench-data bench-dedup bench-plan clean
