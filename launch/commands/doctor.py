@@ -6,11 +6,12 @@ import typer
 
 
 def doctor(
+    cluster: Annotated[str, typer.Option(help="Site file: written from sinfo where there is none, then checked.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
     """Checks versions, devices, backends, patches, shadowed packages and disk; exit code 1 where something can't work.
 
-    Example: windtunnel doctor
+    Example: windtunnel doctor --cluster my-site.yaml
     """
     import json
 
@@ -19,6 +20,8 @@ def doctor(
 
     from launch.examine import examine
 
+    if cluster:
+        _cluster(cluster)
     facts, faults = examine()
     if as_json:
         typer.echo(json.dumps({"facts": facts, "faults": faults}, indent=2))
@@ -37,4 +40,18 @@ def doctor(
         console.print(f"{facts['num_patches']} differences from upstream, " + ("all as tested" if not faults else "see below"))
     for fault in faults:
         typer.echo(f"fault: {fault}", err=True)
+    raise typer.Exit(1 if faults else 0)
+
+
+def _cluster(name: str) -> None:
+    """A site file for the cluster at hand, written or checked; ends the command."""
+    from pathlib import Path
+
+    from launch.describe import check_site, write_first_site
+
+    if name.endswith((".yaml", ".yml")) and not Path(name).exists():
+        write_first_site(Path(name))
+        typer.echo(f"{name}: written from sinfo; read it, fill in the account, and run this again")
+    faults = check_site(name)
+    typer.echo("\n".join(faults) or f"{name}: fits this cluster")
     raise typer.Exit(1 if faults else 0)
