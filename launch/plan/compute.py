@@ -16,6 +16,8 @@ from launch.plan.shapes import Engine, Layouts, ModelShape, padded_vocab
 TILE = 128  # rows and columns of the output that one multiprocessor computes (cuBLAS's usual tile is 128 × 256)
 REFERENCE_WAVES = 10.0  # waves of tiles at the shapes that the tables' medians were taken on (m ≥ 4096)
 
+Size = np.ndarray | float
+
 
 @dataclass(frozen=True)
 class Device:
@@ -30,7 +32,7 @@ class Device:
         """Clocks in a hot training loop against an isolated kernel (isolated products are 10 to 15 % faster)."""
         return self.calibration.hot(self.hardware.name)
 
-    def matmul_s(self, m: np.ndarray, n: np.ndarray, k: np.ndarray, *, extra_bytes: np.ndarray | float = 0.0) -> np.ndarray:
+    def matmul_s(self, m: Size, n: Size, k: Size, *, extra_bytes: np.ndarray | float = 0.0) -> np.ndarray:
         """Seconds of one m×k by k×n product; m, n, k local sizes (broadcast together). extra_bytes: traffic beside operands."""
         grid, frac = self.hardware.k_curve
         share = np.interp(np.log2(np.maximum(k, 1)), grid, frac)
@@ -41,9 +43,9 @@ class Device:
         traffic = (width * (m * k + k * n + m * n) + extra_bytes) / self.hardware.memory_bytes_per_s
         return np.maximum(arithmetic, traffic) + self.calibration.launch_s
 
-    def stream_s(self, num_bytes: np.ndarray) -> np.ndarray:
+    def stream_s(self, num_bytes: Size) -> np.ndarray:
         """Seconds to move bytes through device memory."""
-        return num_bytes / self.hardware.memory_bytes_per_s
+        return np.asarray(num_bytes) / self.hardware.memory_bytes_per_s
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def layer_time(shape: ModelShape, layouts: Layouts, engine: Engine, device: Devi
     """Compute of one layer on one rank. Backward: the product with the weights, and the one that gives their gradient."""
     h, f, kv, t = shape.hidden, shape.ffn, shape.kv_hidden, layouts.tp
     m = layouts.mbs * shape.seq_tokens / layouts.cp
-    linears = [(h, (h + 2 * kv) / t), (h / t, h), (h, (2 if shape.gated else 1) * f / t), (f / t, h)]  # (in, out), local
+    linears: list[tuple[Size, Size]] = [  # (in, out), local
+        (h, (h + 2 * kv) / t), (h / t, h), (h, (2 if shape.gated else 1) * f / t), (f / t, h),
+    ]  # fmt: skip
     forward, backward = _between(shape, layouts, engine, device)
     for k, n in linears:
         forward = forward + device.matmul_s(m, n, k)

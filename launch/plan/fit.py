@@ -50,7 +50,7 @@ def fit(cases: list[Case]) -> Calibration:
 
     def residuals(log_factors: np.ndarray) -> np.ndarray:
         calibration = _calibration(log_factors)
-        errors = [np.log(_tokens_per_s_gpu(one, calibration) / one.case.tokens_per_s_gpu) for one in frozen]
+        errors = [np.log(_tokens_per_s_gpu(one, calibration) / (one.case.tokens_per_s_gpu or np.nan)) for one in frozen]
         return np.concatenate([weights * np.array(errors), log_factors * SOFT / PRIOR_WIDTH])
 
     solved = least_squares(residuals, np.zeros(len(NAMES)), loss="soft_l1", f_scale=SOFT, diff_step=1e-3)

@@ -178,7 +178,7 @@ def _persistent(shape: ModelShape, layouts: Layouts) -> np.ndarray:
     """Parameters of a layer in tensors that DeepSpeed's ZeRO-3 keeps whole (at most 1e5 elements each)."""
     h, f, kv, t = shape.hidden, shape.ffn, shape.kv_hidden, layouts.tp
     sizes = (h * (h + 2 * kv) / t, h * h / t, (2 if shape.gated else 1) * h * f / t, f * h / t, h + 0 * t, h + 0 * t)
-    return sum(np.where(size <= PERSISTENT_PARAMS, size, 0.0) for size in sizes)
+    return np.asarray(sum(np.where(size <= PERSISTENT_PARAMS, size, 0.0) for size in sizes))
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class RankMemory:
         }
 
     def phases(self) -> dict[str, np.ndarray]:
-        return {phase: sum(self.at(phase).values()) for phase in PHASES}
+        return {phase: np.asarray(sum(self.at(phase).values())) for phase in PHASES}
 
 
 def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: str | int | np.ndarray = "first") -> RankMemory:

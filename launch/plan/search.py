@@ -5,6 +5,7 @@ plan.best.label(), plan.neighbours
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -184,7 +185,7 @@ def neighbours(problem: Problem, best: Candidate, calibration: Calibration) -> l
     found = []
     for key, change in CHANGES:
         row = best.layouts.row(0)
-        value = change if isinstance(change, str) else row[key] + change if key == "zero" else int(row[key] * change)
+        value: Any = change if isinstance(change, str) else row[key] + change if key == "zero" else int(row[key] * change)
         if value == row[key] or (key == "zero" and not 0 <= value <= 3) or (key != "zero" and value == 0):
             continue
         found.append(_judge(problem, best, row, key, value, calibration))

@@ -32,7 +32,7 @@ class StepTime:
 
     @property
     def step_s(self) -> np.ndarray:
-        return sum(self.parts.values())
+        return np.asarray(sum(self.parts.values()))
 
 
 def _tensor_comm(shape: ModelShape, layouts: Layouts, engine: Engine, device: Device) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,10 +49,10 @@ class StorageTracker(TorchDispatchMode):
         if key in self._tags and self._refs[key]() is not None:
             return
         self._tags[key] = (tag, size)
-        self._refs[key] = weakref.ref(storage, lambda _, key=key: self._gone(key))
+        self._refs[key] = weakref.ref(storage, partial(self._gone, key))
         self._add(tag, size)
 
-    def _gone(self, key: int) -> None:
+    def _gone(self, key: int, _: object = None) -> None:
         tag, size = self._tags.pop(key, ("", 0))
         self._refs.pop(key, None)
         self._add(tag, -size)

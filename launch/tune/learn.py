@@ -16,7 +16,7 @@ from launch.plan.steptime import step_time
 from launch.tune.trial import Result
 from launch.tune.verdict import Verdict
 
-WIDTHS = np.array([0.7, 0.7, 2.0, 2.0])  # a factor e^width away from its prior costs as much as an error of SOFT in one trial
+WIDTHS = np.array([0.7, 0.7, 4.0, 2.0])  # a factor e^width away from its prior costs as much as an error of SOFT in one trial
 SOFT = 0.05
 
 
@@ -57,18 +57,19 @@ def _timed(problem: Problem, known: Calibration, timed: list[Result]) -> Calibra
 
 
 def _memory_scale(problem: Problem, known: Calibration, results: list[Result]) -> float:
-    """Measured over predicted bytes. Only devices count their own (a CPU rank's resident memory is mostly libraries), and
-    only where the fullest rank is the one that is measured. What ran out of memory needed at least all of the device."""
+    """Measured over predicted bytes, and at least what makes a layout that ran out of memory fill the whole device.
+
+    GPUs only: a CPU rank's resident memory is mostly libraries, and others share what it runs out of. Measured only where the
+    fullest rank is rank 0, whose memory is known.
+    """
     hardware = problem.cluster.hardware
+    if hardware.kind == "cpu":
+        return known.memory_scale
     ratios = [
         one.memory_bytes / one.candidate.allocated_bytes
         for one in results
-        if hardware.kind == "gpu" and one.memory_bytes and one.step_s is not None and one.candidate.peak_stage == 0
+        if one.memory_bytes and one.step_s is not None and one.candidate.peak_stage == 0
     ]
-    scale = known.memory_scale * (median(ratios) if ratios else 1.0)
-    least = [
-        known.memory_scale * hardware.memory_bytes / one.candidate.device_bytes
-        for one in results
-        if one.verdict is Verdict.OUT_OF_MEMORY
-    ]
-    return max([scale, *least])
+    dead = [one.candidate for one in results if one.verdict is Verdict.OUT_OF_MEMORY]
+    least = [hardware.memory_bytes / one.device_bytes for one in dead]
+    return known.memory_scale * max([median(ratios) if ratios else 1.0, *least])

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data_prep.atomic import write_json, write_text
@@ -105,7 +106,7 @@ def print_table(content: dict[str, Any], *, out: Path) -> None:
         seconds = ("-" if one is None else f"{one:.3f}" for one in times)
         memory = (f"{row[key] / GIB:.2f}" if row[key] else "-" for key in ("predicted_bytes", "measured_bytes"))
         outcome = row["verdict"] + (f": {row['detail']}" if row["detail"] else "")
-        table.add_row(row["label"], *seconds, *memory, outcome)
+        table.add_row(row["label"], *seconds, *memory, escape(outcome))
     console.print(table)
     if content["spearman"] is not None:
         console.print(f"Order predicted against measured (Spearman): {content['spearman']:.2f}")

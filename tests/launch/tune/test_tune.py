@@ -125,6 +125,8 @@ def test_out_of_memory_teaches_the_next_plan():
     assert learned.memory_scale > 1
     again = candidates(on_gpu, learned, config, top=20)
     assert best.label() not in [one.label() for one in again]
+    here = candidates(problem(), known, load_recipe("demo"), top=1)[0]
+    assert learn(problem(), known, [Result(here, Verdict.OUT_OF_MEMORY)]).memory_scale == 1  # others share a CPU's memory
 
 
 def test_the_loop_skips_what_needs_as_much_as_what_died_and_what_has_no_time(tmp_path, monkeypatch):
