@@ -17,7 +17,7 @@ from launch.plan.space import stack
 from launch.plan.steptime import step_time
 from launch.tune.loop import Answer
 from launch.tune.trial import Result, layout_changes
-from launch.tune.verdict import Rule
+from launch.tune.verdict import Rule, Verdict
 from recipe.config import RunConfig
 
 
@@ -47,6 +47,7 @@ def as_json(answer: Answer, problem: Problem, *, rule: Rule) -> dict[str, Any]:
         "num_processes": problem.cluster.num_gpus, "global_seqs": problem.global_seqs,
         "results": [_row(one, again.get(index)) for index, one in enumerate(answer.results)],
         "best": best.candidate.label() if best else None, "spearman": rank_correlation(answer),
+        "learned": any(one.step_s is not None or one.verdict is Verdict.OUT_OF_MEMORY for one in answer.results),
         "noise_frac": noise_frac(answer, rule=rule),
     }  # fmt: skip
 
@@ -87,10 +88,11 @@ def fragment(answer: Answer, config: RunConfig, *, recipe: str, override: list[s
 def write(
     answer: Answer, problem: Problem, config: RunConfig, *, rule: Rule, recipe: str, override: list[str], out: Path
 ) -> dict[str, Any]:
-    """Writes tune.json, calibration.json and, where anything was measured, layout.yaml; returns what tune.json has."""
+    """Writes tune.json; calibration.json where anything was learned, layout.yaml where measured; returns the first."""
     content = as_json(answer, problem, rule=rule)
     write_json(out / "tune.json", content)
-    answer.calibration.save(out / "calibration.json")
+    if content["learned"]:
+        answer.calibration.save(out / "calibration.json")
     if answer.best:
         write_text(out / "layout.yaml", fragment(answer, config, recipe=recipe, override=override, out=out))
     return content
@@ -118,4 +120,5 @@ def print_table(content: dict[str, Any], *, out: Path) -> None:
         )
     if content["best"]:
         console.print(f"Fastest: {content['best']}; train it with: windtunnel train {out / 'layout.yaml'}")
-    console.print(f"Next plan on this machine: windtunnel plan RECIPE --calibration {out / 'calibration.json'}")
+    if content["learned"]:
+        console.print(f"Next plan on this machine: windtunnel plan RECIPE --calibration {out / 'calibration.json'}")

@@ -145,6 +145,9 @@ def test_the_loop_skips_what_needs_as_much_as_what_died_and_what_has_no_time(tmp
     assert len(set(sizes)) == len(sizes)
     assert answer.best is None
     ran.clear()
+    nothing = Answer(answer.results[:0], known)
+    show.write(nothing, problem(), config, rule=RULE, recipe="demo", override=[], out=tmp_path / "none")
+    assert [path.name for path in (tmp_path / "none").iterdir()] == ["tune.json"]
     late = tune(problem(), known, config, settings=dataclasses.replace(settings, budget_s=-1.0))
     assert ran == []
     assert {one.verdict for one in late.results} <= {Verdict.SKIPPED, Verdict.REFUSED}
