@@ -128,6 +128,8 @@ def finish(plan: Plan) -> dict[str, Manifest]:
     tokenizer = load_tokenizer(plan.tokenizer_path)
     manifests = {split: _manifest(plan, split, tokenizer) for split in SPLITS}
     for split, manifest in manifests.items():
+        for stale in plan.split_dir(split).glob(".shard_*.tmp"):  # a worker was killed between its done file and its clean-up
+            stale.unlink(missing_ok=True)
         manifest.save(plan.split_dir(split))
     return manifests
 

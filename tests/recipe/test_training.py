@@ -47,9 +47,9 @@ def start(run: RunDir, *, processes: int, attempt: int = 1) -> subprocess.Popen:
     run.attempt(attempt).mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0",
                "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m", "recipe.train", str(run.root)]
-    log = (run.attempt(attempt) / "log").open("w")
     env = os.environ | {"WINDTUNNEL_ATTEMPT": str(attempt), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    with (run.attempt(attempt) / "log").open("w") as log:
+        return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def finish(run: RunDir, *, processes: int, attempt: int = 1) -> None:
