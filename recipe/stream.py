@@ -7,7 +7,7 @@ from follows from the mixture by the largest deficit. The ledger (samples drawn 
 run stands: a stage change, another layout or a resume goes on exactly there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -211,12 +211,3 @@ def rank_share(windows: Sequence[Window], *, dp_rank: int, dp: int, micro_seqs: 
     return [
         windows[start + dp_rank * micro_seqs : start + (dp_rank + 1) * micro_seqs] for start in range(0, len(windows), row)
     ]
-
-
-def replay(stream: SampleStream, stages: Sequence[tuple[str, dict[str, float], Sequence[tuple[int, int]]]]) -> Iterator[Window]:
-    """Every window of a run in order: per stage its name, mixture and (steps, batch) segments."""
-    for name, weights, segments in stages:
-        stream.enter(name, weights)
-        for num_steps, batch_seqs in segments:
-            for _ in range(num_steps):
-                yield from stream.draw(batch_seqs)
