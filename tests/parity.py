@@ -1,17 +1,21 @@
 """Any layout against one process: same losses, same gradient norms, same final weights, and checkpoints cross over.
 
-    python -m tests.parity [LAYOUTS.yaml]
+    python -m tests.parity [LAYOUTS.yaml] [--precision bf16]
 
 One pool of processes goes through all layouts, since starting eight of them costs more than training. Each layout trains 20
 steps with a batch ramp, a stage change and active clipping; then it loads the reference's checkpoint of step 10 and repeats
-the rest. A line for each layout; exit code 1 if one is off.
+the rest. A line for each layout as it finishes; exit code 1 if one is off.
 """
 
+import argparse
 import os
+import queue
 import shutil
 import sys
 import tempfile
+import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ import yaml
 
 GRID = Path(__file__).parent / "parity_layouts.yaml"
 SEQ, VOCAB, HALF = 32, 300, 10
+LONGEST_S = 600
 BOUNDS = {"fp32": (1e-5, 1e-4), "bf16": (2e-2, 1e-1)}  # relative: loss and norm; absolute: weights
 
 
@@ -89,7 +94,7 @@ def train(layout: dict[str, Any], *, folder: Path, start_from: Path | None) -> d
     return {"trace": trace, "steps": resolved.num_steps}
 
 
-def _worker(rank: int, layouts: list[dict[str, Any]], folder: str, results: Any, lane: Any) -> None:
+def _worker(rank: int, layouts: list[dict[str, Any]], first: int, folder: str, results: Any, lane: Any) -> None:
     """A process of the pool: takes part in each layout that needs its rank."""
     os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "RANK": str(rank), "LOCAL_RANK": str(rank)}
     import warnings
@@ -107,7 +112,7 @@ def _worker(rank: int, layouts: list[dict[str, Any]], folder: str, results: Any,
 
     caches = {name: getattr(ds_groups, name) for name in vars(ds_groups) if name.startswith("_") and name.isupper()}
     root = Path(folder)
-    for number, layout in enumerate(layouts):
+    for number, layout in list(enumerate(layouts))[first:]:
         world = world_of(layout)
         if rank < world:
             os.environ["WORLD_SIZE"] = str(world)
@@ -151,38 +156,60 @@ def with_references(layouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def run(layouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every layout's largest differences from its reference: loss, norm, weights, moved; `error` where it failed."""
+    """Every layout's line, references included."""
+    return list(lines_of(layouts))
+
+
+def lines_of(layouts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each layout's largest differences from its reference as it finishes: loss, norm, weights, moved; or its `error`."""
+    layouts = with_references(layouts)
+    folder = Path(tempfile.mkdtemp(prefix="parity-"))
+    found: dict[int, dict[str, Any]] = {}
+    try:
+        while len(found) < len(layouts):  # a failure takes the pool with it: the layouts behind it get another
+            for number, result in _pool(layouts, first=len(found), folder=folder):
+                found[number] = result
+                yield _compare(layouts, found, number, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pool(layouts: list[dict[str, Any]], *, first: int, folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Results from `first` on, until the last or the first failure."""
     import torch.multiprocessing as mp
 
-    layouts = with_references(layouts)
-    size = max(world_of(layout) for layout in layouts)
+    size = max(world_of(layout) for layout in layouts[first:])
     context = mp.get_context("spawn")
-    folder = tempfile.mkdtemp(prefix="parity-")
     results, lane = context.Queue(), context.Barrier(size)
-    pool = [context.Process(target=_worker, args=(rank, layouts, folder, results, lane), daemon=True) for rank in range(size)]
+    pool = [
+        context.Process(target=_worker, args=(rank, layouts, first, str(folder), results, lane), daemon=True)
+        for rank in range(size)
+    ]
     try:
         for process in pool:
             process.start()
-        found = {}
-        while len(found) < len(layouts):
-            number, result = results.get(timeout=600)
-            found[number] = result
+        for number in range(first, len(layouts)):
+            started = time.monotonic()
+            try:
+                _, result = results.get(timeout=LONGEST_S)
+            except queue.Empty:
+                result = {"error": f"no answer within {LONGEST_S} s"}
+            yield number, result | {"seconds": time.monotonic() - started}
             if "error" in result:
-                break
-        return [_compare(layouts, found, number, Path(folder)) for number in sorted(found)]
+                return
     finally:
         for process in pool:
             process.terminate()
             process.join()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compare(layouts: list[dict[str, Any]], found: dict[int, Any], number: int, folder: Path) -> dict[str, Any]:
     layout, mine = layouts[number], found[number]
     line: dict[str, Any] = {"layout": {k: v for k, v in layout.items() if k != "reference"}}
-    if "error" in mine:
-        return line | {"error": mine["error"], "ok": False}
     theirs = found[layout["reference"]]
+    if error := mine.get("error") or theirs.get("error"):
+        return line | {"error": error, "ok": False}
+    line["seconds"] = mine["seconds"]
     line["loss"], line["norm"] = _largest(mine["trace"], theirs["trace"])
     line["moved"] = max(_largest(mine["moved"], theirs["trace"][HALF:])) if mine["moved"] else 0.0
     last = f"step-{mine['steps']}"
@@ -207,17 +234,27 @@ def _weights_apart(mine: Path, theirs: Path) -> float:
 
 
 def main() -> int:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else GRID
-    lines = run(yaml.safe_load(path.read_text()))
-    for line in lines:
-        name = " ".join(f"{key}={value}" for key, value in line["layout"].items()) or "one process"
-        if "error" in line:
-            print(f"FAILED  {name}\n{line['error']}")
-            continue
-        figures = " ".join(f"{key} {line[key]:.1e}" for key in ("loss", "norm", "weights", "moved"))
-        print(f"{'ok     ' if line['ok'] else 'APART  '} {name}: {figures}")
-    print(f"{sum(line['ok'] for line in lines)} passed, {sum(not line['ok'] for line in lines)} failed")
-    return 0 if all(line["ok"] for line in lines) else 1
+    parser = argparse.ArgumentParser(description="Compares layouts with one process.")
+    parser.add_argument("layouts", nargs="?", type=Path, default=GRID)
+    parser.add_argument("--precision", choices=sorted(BOUNDS), help="for every layout, whatever the file says")
+    options = parser.parse_args()
+    layouts = yaml.safe_load(options.layouts.read_text())
+    if options.precision:
+        layouts = [layout | {"precision": options.precision} for layout in layouts]
+    verdicts = []
+    for line in lines_of(layouts):
+        verdicts.append(line["ok"])
+        print(as_text(line), flush=True)
+    print(f"{verdicts.count(True)} passed, {verdicts.count(False)} failed")
+    return 0 if all(verdicts) else 1
+
+
+def as_text(line: dict[str, Any]) -> str:
+    name = " ".join(f"{key}={value}" for key, value in line["layout"].items())
+    if "error" in line:
+        return f"FAILED  {name}\n{line['error']}"
+    figures = " ".join(f"{key} {line[key]:.1e}" for key in ("loss", "norm", "weights", "moved"))
+    return f"{'ok     ' if line['ok'] else 'APART  '} {name}: {figures} ({line['seconds']:.0f} s)"
 
 
 if __name__ == "__main__":
