@@ -42,8 +42,7 @@ demo: env  ## the main job on real text, on CPU: tokenizer to report
 	@echo "report: $(RUN)/report.html"
 	@echo "checkpoint for plain transformers: $(RUN)/export/hf"
 
-test: env  ## lint and the tests
-	$(BIN)/ruff check .
+test: lint  ## lint, types and the tests
 	$(BIN)/python -m pytest -q
 
 lint: env  ## ruff and the type checker

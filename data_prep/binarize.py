@@ -10,6 +10,7 @@ import os
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from data_prep.encode import PlainEncoder, make_encoder
 from data_prep.errors import DataError, RejectLimitError
@@ -69,7 +70,7 @@ def run_shards(plan: Plan, shards: list[int], *, workers: int = 1) -> None:
             _run_pool(plan, shards, min(workers, len(shards)), shown.advance)
 
 
-_counter = None  # bytes done by all workers of a pool
+_counter: Any = None  # bytes done by all workers of a pool
 _encoder: PlainEncoder | None = None
 
 

@@ -80,7 +80,7 @@ def _split(folder: Path, *, num_samples: int, rng: random.Random) -> Split:
     if tokenizer is not None and shards:
         for _ in range(num_samples):
             shard = rng.choices(shards, weights=[entry.num_documents for entry in manifest.shards])[0]
-            split.samples.append(tokenizer.decode(shard[rng.randrange(len(shard))][:SAMPLE_TOKENS]))
+            split.samples.append(tokenizer.decode(shard[rng.randrange(len(shard))][:SAMPLE_TOKENS].tolist()))
     return split
 
 

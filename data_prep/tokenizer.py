@@ -37,6 +37,7 @@ class Tokenizer(ABC):
     """
 
     kind: str
+    processor: Any
     path: Path
     sha256: str
     vocab_size: int
@@ -195,7 +196,7 @@ def train_unigram(
 
     if vocab_size < 300:
         raise TokenizerError(f"tokenizer.vocab_size={vocab_size}: 256 bytes, 5 specials and characters need at least 300")
-    settings = {
+    settings: dict[str, Any] = {
         "model_type": "unigram",
         "vocab_size": vocab_size,
         "character_coverage": character_coverage,

@@ -151,7 +151,8 @@ def verify_pair(prefix: Path, expected: Expected) -> tuple[list[str], dict]:
     if absent:
         return absent, facts
     index = np.memmap(idx_path, mode="r", dtype=np.uint8) if idx_path.stat().st_size else np.zeros(0, np.uint8)
-    facts |= {"idx_bytes": index.size, "idx_xxh128": xxhash.xxh3_128_hexdigest(index), "bin_bytes": bin_path.stat().st_size}
+    facts |= {"idx_bytes": index.size, "idx_xxh128": xxhash.xxh3_128_hexdigest(index.data)}
+    facts["bin_bytes"] = bin_path.stat().st_size
     problems, parts = _parse_index(idx_path, index, expected)
     if parts is not None:
         dtype, sizes, pointers, documents = parts
@@ -213,7 +214,8 @@ def _check_index(path: Path, dtype: np.dtype, sizes: np.ndarray, pointers: np.nd
 
 def _check_tokens(path: Path, dtype: np.dtype, expected: Expected) -> tuple[list[str], str]:
     """Every token in the vocabulary; and the file's digest."""
-    digest, problems, seen = xxhash.xxh3_128(), [], 0
+    problems: list[str] = []
+    digest, seen = xxhash.xxh3_128(), 0
     with open(path, "rb") as file:
         while part := file.read(SLICE_BYTES):
             digest.update(part)

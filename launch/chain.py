@@ -9,6 +9,7 @@ import sys
 import time
 from difflib import get_close_matches
 from pathlib import Path
+from typing import cast, get_args
 
 import yaml
 
@@ -16,7 +17,7 @@ from launch.cluster import LOCAL, Site, load_site
 from launch.errors import ClusterError, LaunchError
 from launch.local import default_processes, num_devices, train_here
 from launch.slurm import client
-from launch.slurm.chain import branch_name
+from launch.slurm.chain import Until, branch_name
 from launch.slurm.link import run_link
 from launch.slurm.prepared import prepare_link
 from launch.slurm.record import ChainRecord, load_chain, save_chain, write_end
@@ -26,6 +27,7 @@ from launch.slurm.submit import (
     check_dependency,
     graph,
     is_done,
+    live_links,
     plan_submission,
     submit_links,
     undone_tasks,
@@ -61,11 +63,12 @@ def submission_of(
     min_nodes: int | None, decay_at: list[str], until: str,
 ) -> Submission:
     """The submission that a command line asks for; nothing is written."""
-    if until not in ("data", "train", "report"):
-        raise ClusterError(f"--until {until}: must be data, train or report")
+    if until not in get_args(Until):
+        raise ClusterError(f"--until {until}: must be one of {', '.join(get_args(Until))}")
     site = _this_machine(config, settings) if cluster == LOCAL else load_site(cluster, settings)
     return plan_submission(
-        config, site=site, run_dir=run_dir, data_dir=data_dir, num_nodes=num_nodes, min_nodes=min_nodes, until=until,
+        config, site=site, run_dir=run_dir, data_dir=data_dir, num_nodes=num_nodes, min_nodes=min_nodes,
+        until=cast(Until, until),
         branches={branch_name(parse_tokens(text)): parse_tokens(text) for text in decay_at},
     )
 
@@ -110,8 +113,7 @@ def resume_chain(run: RunDir) -> int:
     if chain.site == LOCAL:
         return run_here(run)
     _await_leaving([link.job for link in chain.links if link.job])
-    live = {state.base_id for state in client.queue().values() if state.state in client.LIVE_STATES}
-    if on_the_way := [f"{link.name} (job {link.job})" for link in chain.links if link.job in live]:
+    if on_the_way := live_links(chain):
         raise ClusterError(f"{run.root}: still on its way: {', '.join(on_the_way)}; `windtunnel cancel {run.root}` ends that")
     if not submit_links(run, chain):
         print(f"{run.root}: nothing is left to do", file=sys.stderr)
@@ -163,7 +165,6 @@ def _train_link(run: RunDir, chain: ChainRecord, name: str, train: str) -> int:
     code = train_here(target, num_processes=site.processes_per_node)
     write_end(run, name, job=LOCAL, exit_code=code, reason=describe_exit(code))
     return code
-
 
 
 def cancel_run(run: RunDir) -> None:

@@ -156,7 +156,7 @@ def _local_state(run: RunDir) -> tuple[str, str]:
         start = attempts[-1].started()
         where = f"on {start.host} in job {start.job}" if start else ""
         return "open", f"attempt {attempts[-1].number} began {where} and has not ended, or was lost"
-    states = {FINISHED: "finished", REQUEUE: "stopped"}
+    states: dict[int | None, str] = {FINISHED: "finished", REQUEUE: "stopped"}
     return states.get(end.exit_code, "failed"), end.reason
 
 

@@ -40,8 +40,10 @@ def micro_batch(tokens: np.ndarray, loss_mask: np.ndarray, *, eod_id: int | None
     positions = torch.arange(length).expand_as(inputs)
     mask = torch.from_numpy(loss_mask)
     ends = _document_ends(inputs, eod_id) if eod_id is not None else None
-    parts = [_cp_part(part) for part in (inputs, labels, positions, mask)]
-    return MicroBatch(*parts, full_seq_length=length, document_ends=ends)
+    parts = {"tokens": inputs, "labels": labels, "position_ids": positions, "loss_mask": mask}
+    return MicroBatch(
+        **{name: _cp_part(part) for name, part in parts.items()}, full_seq_length=length, document_ends=ends
+    )
 
 
 def _document_ends(inputs: torch.Tensor, eod_id: int) -> torch.Tensor:
@@ -63,7 +65,8 @@ def _cp_part(whole: torch.Tensor) -> torch.Tensor:
 
 def model_inputs(batch: MicroBatch) -> dict[str, Any]:
     """Keyword arguments of GPTModel.forward; attention is causal, by packing where documents are kept apart."""
-    inputs = {"input_ids": batch.tokens, "position_ids": batch.position_ids, "attention_mask": None, "labels": batch.labels}
+    inputs: dict[str, Any] = {"input_ids": batch.tokens, "position_ids": batch.position_ids, "labels": batch.labels}
+    inputs["attention_mask"] = None
     if batch.document_ends is not None:
         from megatron_patches.attention.core import packed_params
 

@@ -55,7 +55,8 @@ class Stopwatch:
     """Wall time by phase; waits for the device at each lap, which the loop does anyway once a step."""
 
     def __init__(self, device: str) -> None:
-        self.device, self.laps = device, {}
+        self.device = device
+        self.laps: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
@@ -180,8 +181,8 @@ class Engine:
     def _agree(self, loss_sum: torch.Tensor, num_targets: int, *, stop: bool) -> tuple[float, bool, bool]:
         """The global loss, whether loss and gradients are finite everywhere, whether a rank must leave; one reduction."""
         bad = torch.zeros((), device=self.device)
-        for _, parameter in self._with_gradient():
-            bad += (~torch.isfinite(parameter.grad.sum())).float()
+        for _, gradient in self._gradients():
+            bad += (~torch.isfinite(gradient.sum())).float()
         facts = torch.stack([loss_sum.float(), bad, torch.tensor(float(stop), device=self.device)]).double()
         dist.all_reduce(facts)
         loss, num_bad, num_stop = facts.tolist()
@@ -190,22 +191,23 @@ class Engine:
     def _nonfinite_parameters(self) -> tuple[str, ...]:
         mine = [
             f"rank {dist.get_rank()}: {name}"
-            for name, parameter in self._with_gradient()
-            if not torch.isfinite(parameter.grad).all()
+            for name, gradient in self._gradients()
+            if not torch.isfinite(gradient).all()
         ]
         everyone: list[list[str]] = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(everyone, mine)
         return tuple(line for lines in everyone for line in lines)
 
-    def _with_gradient(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    def _gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
         for chunk in self.chunks:
             for name, parameter in named_parameters(chunk):
                 if parameter.grad is not None:
-                    yield name, parameter
+                    yield name, parameter.grad
 
     def _drop_gradients(self) -> None:
-        for _, parameter in self._with_gradient():
-            parameter.grad = None
+        for chunk in self.chunks:
+            for parameter in chunk.parameters():
+                parameter.grad = None
 
 
 def _same_groups_on_all_stages(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from recipe.config import RunConfig
 from recipe.errors import ConfigError
@@ -81,7 +82,7 @@ def validate(model: type[Model], content: dict[str, Any], *, where: str) -> Mode
         raise ConfigError("\n".join(f"{where}: {_describe(model, item)}" for item in error.errors())) from error
 
 
-def _describe(model: type[BaseModel], item: dict[str, Any]) -> str:
+def _describe(model: type[BaseModel], item: ErrorDetails) -> str:
     location = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return f"{location}: unknown key; {_known_keys(model, item['loc'])}"

@@ -50,6 +50,7 @@ class Trainer:
             resolved, transformer=read_json(run.transformer), deepspeed_config=read_json(run.deepspeed), device=device
         )
         self.schedule = schedule_of(resolved)
+        assert resolved.tokenizer_dir is not None, "prepare writes it"
         self.eod_id = load_tokenizer(resolved.tokenizer_dir).eod_id
         self.faults = Faults(config.faults)
         self.step, state = self._restore()
@@ -149,7 +150,9 @@ class Trainer:
 
     def _due(self, every_tokens: int | None) -> bool:
         """Whether a multiple of `every_tokens` was passed by the step just taken."""
-        return bool(every_tokens) and self.tokens // every_tokens > self.resolved.tokens_before(self.step - 1) // every_tokens
+        if not every_tokens:
+            return False
+        return self.tokens // every_tokens > self.resolved.tokens_before(self.step - 1) // every_tokens
 
     def _save(self, stage: str) -> None:
         self._fence(now=True)

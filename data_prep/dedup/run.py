@@ -185,8 +185,8 @@ def _near(job: _Job, scanned: Scanned) -> Iterable[np.ndarray]:
     for chunk in range(-(-num_pairs // CHUNK_PAIRS)):
         wanted[np.fromfile(pairs, dtype=np.uint64, count=2 * CHUNK_PAIRS, offset=16 * chunk * CHUNK_PAIRS)] = True
     slices = [wanted[start:end] for start, end in zip(scanned.bases[:-1], scanned.bases[1:])]
-    calls = [call for call in zip(job.units, job.gram_folders, slices) if call[2].any()]
-    each(gram_unit, calls, workers=job.workers, label="dedup: grams", sizes=[call[0].piece.size_bytes for call in calls])
+    grams = [call for call in zip(job.units, job.gram_folders, slices) if call[2].any()]
+    each(gram_unit, grams, workers=job.workers, label="dedup: grams", sizes=[unit.piece.size_bytes for unit, *_ in grams])
     edges = [job.folder / "edges" / f"chunk_{chunk:05d}.bin" for chunk in range(-(-num_pairs // CHUNK_PAIRS))]
     each(_verify, [(job, pairs, chunk, path) for chunk, path in enumerate(edges)], workers=job.workers, label="dedup: verify")
     return (np.fromfile(path, dtype=np.uint64).reshape(-1, 2) for path in edges)

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 SOURCES = ("interface.cpp", "jsonl.cpp", "unigram.cpp")
@@ -83,7 +84,8 @@ def library() -> ctypes.CDLL:
 
 def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
     """Argument types, so that ctypes passes 64-bit pointers and counts."""
-    pointer, i64, i32, u64 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_uint64
+    pointer: Any = ctypes.c_void_p
+    i64, i32, u64 = ctypes.c_int64, ctypes.c_int32, ctypes.c_uint64
     lib.wt_new.restype = pointer
     lib.wt_new.argtypes = [pointer] * 3 + [i64, pointer, i64, ctypes.c_float, i32, i32, i32]
     lib.wt_free.restype = None

@@ -18,7 +18,7 @@ def model_proto(tokenizer: SentencePieceTokenizer):
     """The model file as the message it is."""
     from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     proto.ParseFromString(tokenizer.path.read_bytes())
     return proto
 

@@ -58,7 +58,7 @@ class _Slot(str):
 class _Generation(Extension):
     """``{% generation %}…{% endgeneration %}``: what the model is to say, as transformers' templates mark it."""
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012  # as the base class has it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         line = next(parser.stream).lineno

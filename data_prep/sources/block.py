@@ -57,7 +57,7 @@ class Block:
 
     def texts(self) -> list[bytes]:
         """Each text by itself."""
-        view = memoryview(self.blob)
+        view = memoryview(self.blob)  # type: ignore[arg-type]  # numpy says so from Python 3.12 on
         bounds = self.offsets.tolist()
         return [bytes(view[start:end]) for start, end in itertools.pairwise(bounds)]
 

@@ -158,14 +158,15 @@ def _added(call: ast.Call) -> Iterator[Documented]:
     called = getattr(call.func, "attr", getattr(call.func, "id", ""))
     if not called.startswith(("add_newdoc", "add_docstr")):
         return
-    texts = [node for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    longest = max(texts, key=lambda node: len(node.value), default=None)
-    if longest is None or len(longest.value) < 40 or not call.args:
+    constants = [(node, node.value) for node in ast.walk(call) if isinstance(node, ast.Constant)]
+    texts = [(node, text) for node, text in constants if isinstance(text, str)]
+    longest, doc = max(texts, key=lambda item: len(item[1]), default=(None, ""))
+    if longest is None or len(doc) < 40 or not call.args:
         return
     first = call.args[0]
-    names = [node.value for node in texts if node is not longest and node.value.replace(".", "").isidentifier()]
+    names = [text for node, text in texts if node is not longest and text.replace(".", "").isidentifier()]
     name = ".".join(names) if isinstance(first, ast.Constant) else ast.unparse(first)
-    yield Documented(name, "", inspect.cleandoc(longest.value), longest.lineno, None)
+    yield Documented(name, "", inspect.cleandoc(doc), longest.lineno, None)
 
 
 def _signature(name: str, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+Until = Literal["data", "train", "report"]
 TASK = "{task}"  # in a link's arguments: the index of the array's task
 
 
@@ -52,7 +53,7 @@ class Request:
     num_missing_shards: int | None = None
     branches: dict[str, int] = field(default_factory=dict)
     max_tasks: int = 64
-    until: Literal["data", "train", "report"] = "report"
+    until: Until = "report"
 
 
 def branch_name(at_tokens: int) -> str:

@@ -10,7 +10,7 @@ import yaml
 from launch.cluster import Site
 from launch.errors import ClusterError, SlurmError
 from launch.slurm import client
-from launch.slurm.chain import Link, Request, build_chain
+from launch.slurm.chain import Link, Request, Until, build_chain
 from launch.slurm.check import cluster_faults, extra_faults, script_faults
 from launch.slurm.record import ChainRecord, LinkRecord, load_chain, read_end, save_chain
 from launch.slurm.render import Place, file_name, render
@@ -39,7 +39,7 @@ class Submission:
 
 def plan_submission(
     config: RunConfig, *, site: Site, run_dir: Path, data_dir: Path, num_nodes: int, min_nodes: int | None = None,
-    branches: dict[str, int] | None = None, until: str = "report",
+    branches: dict[str, int] | None = None, until: Until = "report",
 ) -> Submission:
     """Raises `ConfigError` for a layout that doesn't fit the nodes, `ClusterError` for a run that was submitted before."""
     run = RunDir(run_dir.absolute())
@@ -77,14 +77,21 @@ def check(submission: Submission, partitions: dict[str, client.Partition] | None
     Args:
         partitions: From `client.partitions`; None where no cluster can be asked (a dry run elsewhere).
     """
-    site, place = submission.site, submission.place
-    found = extra_faults(site)
+    place = submission.place
     if not 1 <= place.min_nodes <= place.num_nodes:
-        found.append(f"--min-nodes {place.min_nodes}: must be from 1 to --nodes {place.num_nodes}")
-    for name, text in submission.files.items():
+        raise ClusterError(f"--min-nodes {place.min_nodes}: must be from 1 to --nodes {place.num_nodes}")
+    refuse_faults(submission.site, submission.files, num_nodes=place.num_nodes, partitions=partitions)
+
+
+def refuse_faults(
+    site: Site, files: dict[str, str], *, num_nodes: int, partitions: dict[str, client.Partition] | None
+) -> None:
+    """Raises `ClusterError` naming every fault of a site's options, of sbatch files, and of what a cluster lacks."""
+    found = extra_faults(site)
+    for name, text in files.items():
         found += [f"{name}: {fault}" for fault in script_faults(text)]
     if partitions is not None:
-        found += cluster_faults(site, num_nodes=place.num_nodes, partitions=partitions)
+        found += cluster_faults(site, num_nodes=num_nodes, partitions=partitions)
     if found:
         raise ClusterError("\n".join(found))
 
@@ -100,27 +107,31 @@ def check_dependency(job_id: str) -> None:
 
 
 def write_files(submission: Submission) -> ChainRecord:
-    """The run directory as far as submission fills it: code snapshot, recipe, site, sbatch files, chain."""
-    run = submission.run
-    snapshot_code(run)
+    """The run directory as far as submission fills it: recipe, and what `write_jobs` writes."""
+    request = submission.request
     recipe = yaml.safe_dump(submission.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_text(submission.request.recipe, f"# The recipe as submitted: presets and overrides merged.\n{recipe}")
-    write_json(run.jobs / "site.json", submission.site.model_dump(mode="json"))
-    for name, text in submission.files.items():
-        write_text(run.jobs / name, text)
+    write_text(request.recipe, f"# The recipe as submitted: presets and overrides merged.\n{recipe}")
     chain = ChainRecord(
-        site=submission.site.name, recipe=str(submission.request.recipe), data_dir=str(submission.request.data_dir),
-        branches=submission.request.branches,
-        links=[
-            LinkRecord(
-                name=link.name, purpose=link.purpose, train=link.train, arguments=list(link.arguments), after=list(link.after),
-                num_tasks=link.num_tasks,
-            )
-            for link in submission.links
-        ],
+        site=submission.site.name, recipe=str(request.recipe), data_dir=str(request.data_dir), branches=request.branches,
+        links=[LinkRecord.of(link) for link in submission.links],
     )
-    save_chain(run, chain)
+    write_jobs(submission.run, chain, site=submission.site, files=submission.files)
     return chain
+
+
+def write_jobs(run: RunDir, chain: ChainRecord, *, site: Site, files: dict[str, str]) -> None:
+    """Code snapshot, site, sbatch files, and the chain's record, which makes it a submission."""
+    snapshot_code(run)
+    write_json(run.jobs / "site.json", site.model_dump(mode="json"))
+    for name, text in files.items():
+        write_text(run.jobs / name, text)
+    save_chain(run, chain)
+
+
+def live_links(chain: ChainRecord) -> list[str]:
+    """Links whose jobs SLURM has waiting or running, each with its job's id, for people."""
+    live = {state.base_id for state in client.queue().values() if state.state in client.LIVE_STATES}
+    return [f"{link.name} (job {link.job})" for link in chain.links if link.job in live]
 
 
 def submit_links(run: RunDir, chain: ChainRecord, *, after: tuple[str, ...] = ()) -> list[str]:

@@ -166,7 +166,8 @@ def sized(mup: Mup, axis: str, size: int, setting: Setting) -> Mup:
         raise PatchError(f"axis={axis!r} is unknown; one of: width, depth")
     if axis == "width" and size % setting.head_dim:
         raise PatchError(f"width {size} is no multiple of the head size {setting.head_dim}")
-    return replace(mup, **{axis: size}, head_dim=setting.head_dim)
+    sized_mup = replace(mup, width=size) if axis == "width" else replace(mup, depth=size)
+    return replace(sized_mup, head_dim=setting.head_dim)
 
 
 def measure(

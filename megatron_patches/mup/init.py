@@ -68,7 +68,7 @@ def initialise(model: torch.nn.Module, mup: Mup, seed: int, config: Any, *, voca
             param.fill_(0.0 if name.endswith("bias") else 1.0)
             continue
         # upstream marks a parameter as cut only when it initialises it itself; gradient norms and checkpoints need the mark
-        param.tensor_model_parallel, param.partition_dim, param.partition_stride = True, _CUT[role], 1
+        vars(param).update(tensor_model_parallel=True, partition_dim=_CUT[role], partition_stride=1)
         shape = list(param.shape)
         shape[_CUT[role]] *= size
         whole = _draw(

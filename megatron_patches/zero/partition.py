@@ -66,7 +66,7 @@ def pieces(engine: Any, parameter: torch.nn.Parameter) -> Iterator[Piece]:
     if is_zero3(engine):
         yield from _zero3_piece(engine, parameter)
         return
-    mapping = parameter._hp_mapping
+    mapping = parameter._hp_mapping  # type: ignore[attr-defined]
     if mapping is None:
         return
     flat = zero.single_partition_of_fp32_groups[mapping.param_group_index]
@@ -81,7 +81,8 @@ def _zero3_piece(engine: Any, parameter: torch.nn.Parameter) -> Iterator[Piece]:
     group, offset, size = zero.grad_position[zero.get_param_id(parameter)]
     flat = zero.fp32_partitioned_groups_flat[group]
     start = dist.get_rank(zero.dp_process_group) * size
-    numel = min(size, parameter.ds_numel - start)  # the last partition is padded
+    # the last partition is padded
+    numel = min(size, parameter.ds_numel - start)  # type: ignore[attr-defined]
     if numel <= 0:
         return
     state = inner.state[flat]
@@ -99,6 +100,6 @@ def set_weight(parameter: torch.nn.Parameter, value: torch.Tensor) -> None:
         parameter.data.copy_(value.view_as(parameter))
         return
     size = parameter.ds_tensor.numel()
-    start = dist.get_rank(parameter.ds_process_group) * size
+    start = dist.get_rank(parameter.ds_process_group) * size  # type: ignore[attr-defined]
     mine = value.reshape(-1)[start : start + size]
     parameter.ds_tensor.data[: mine.numel()].copy_(mine)

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state as ps
+from megatron.core.models.common.language_module.language_module import LanguageModule
 
 
-def reduce_model_parallel(chunks: Sequence[torch.nn.Module]) -> None:
+def reduce_model_parallel(chunks: Sequence[LanguageModule]) -> None:
     """Sums what sequence-parallel ranks hold in parts (norm gains), and the two copies of a tied embedding."""
     parameters = [parameter for chunk in chunks for parameter in chunk.parameters()]
     if ps.get_tensor_model_parallel_world_size() > 1:

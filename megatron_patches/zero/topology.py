@@ -8,9 +8,9 @@ partitioned over: DP × CP, or one rank alone where ZeRO is off (stage 0 then is
 
 from collections.abc import Iterable
 
-import torch
 import torch.distributed as dist
 from megatron.core import parallel_state as ps
+from megatron.core.models.common.language_module.language_module import LanguageModule
 
 
 class Topology:
@@ -21,7 +21,9 @@ class Topology:
         self._alone = None if partitioned else _group_of_one()
 
     def get_data_parallel_group(self) -> dist.ProcessGroup:
-        return ps.get_data_parallel_group(with_context_parallel=True) if self.partitioned else self._alone
+        if self._alone is not None:
+            return self._alone
+        return ps.get_data_parallel_group(with_context_parallel=True)
 
     def get_data_parallel_world_size(self) -> int:
         return dist.get_world_size(self.get_data_parallel_group())
@@ -78,7 +80,7 @@ def is_tied_copy(name: str) -> bool:
     return name.endswith("output_layer.weight")
 
 
-def mark_tied_copy(chunks: Iterable[torch.nn.Module]) -> None:
+def mark_tied_copy(chunks: Iterable[LanguageModule]) -> None:
     """Keeps the last stage's tied copy out of DeepSpeed's gradient norm (the first stage counts it)."""
     if ps.get_pipeline_model_parallel_world_size() == 1:
         return

@@ -37,7 +37,7 @@ def logical_parameters(engine: Engine) -> list[tuple[str, torch.nn.Parameter, Pa
         for name, parameter in named_parameters(chunk):
             if name == "output_layer.weight" and resolved.config.model.tied:
                 continue
-            cut = parameter.partition_dim if getattr(parameter, "tensor_model_parallel", False) else None
+            cut = getattr(parameter, "partition_dim", None) if getattr(parameter, "tensor_model_parallel", False) else None
             shape = list(shard_shape(parameter))
             if cut is not None:
                 shape[cut] *= tp

@@ -70,7 +70,7 @@ def write_heldout(path: Path, *, stage: str, tokens: int, sources: dict[str, dic
 
 def bytes_per_token(tokenizer: Tokenizer) -> np.ndarray:
     """Bytes of text behind each id, int64 [vocab_size]; exact for tokenizers that lose nothing."""
-    processor = getattr(tokenizer, "processor", None)
+    processor: Any = tokenizer.processor
     if tokenizer.kind == "sentencepiece":
         lengths = np.zeros(tokenizer.vocab_size, dtype=np.int64)
         for index in range(tokenizer.vocab_size):

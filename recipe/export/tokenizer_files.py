@@ -104,7 +104,9 @@ def _score_of(tokenizer: SentencePieceTokenizer, text: str) -> float:
 def _pieces(tokenizer: SentencePieceTokenizer) -> list[tuple[str, int, float]]:
     from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.processor.serialized_model_proto())
+    proto = sentencepiece_model_pb2.ModelProto.FromString(  # type: ignore[attr-defined]
+        tokenizer.processor.serialized_model_proto()
+    )
     return [(piece.piece, piece.type, piece.score) for piece in proto.pieces]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 MAX_POINTS = 900
 
 
-def shrink(x: Sequence[float], y: Sequence[float], *, max_points: int = MAX_POINTS) -> dict[str, list[Any]]:
+def shrink(x: Sequence[float], y: Sequence[float] | np.ndarray, *, max_points: int = MAX_POINTS) -> dict[str, list[Any]]:
     """Means over equal runs of points, with their least and greatest where a run holds several.
 
     Returns:
