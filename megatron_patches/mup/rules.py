@@ -178,6 +178,59 @@ class Mup:
         return 1 / self.width_mult if self.parametrization == "native" and width else 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How base hyperparameters move with batch and duration: r = batch_mult / duration_mult.
+
+    Complete(d)P (arXiv 2512.22382), from the SDE that Adam follows (arXiv 2205.10287): a step of rate η advances its
+    time by η² times the batch, so that r = steps' size in units of the whole training. Multiplies what a recipe names
+    (peak lr, weight decay, betas, eps), for every role alike; `Mup.table` is multiplied on top.
+
+    Attributes:
+        batch_mult: Tokens in a step ÷ tokens in a step where the hyperparameters were found.
+        duration_mult: Tokens in the training ÷ tokens in that training.
+    """
+
+    batch_mult: float = 1.0
+    duration_mult: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_mult", "duration_mult"):
+            if not getattr(self, name) > 0:
+                raise PatchError(f"budget.{name}={getattr(self, name)} must be greater than 0")
+
+    @property
+    def ratio(self) -> float:
+        """r: how much larger a step is, measured against the whole training."""
+        return self.batch_mult / self.duration_mult
+
+    @property
+    def lr_mult(self) -> float:
+        """Factor on the peak learning rate."""
+        return sqrt(self.ratio)
+
+    @property
+    def wd_mult(self) -> float:
+        """Factor on coupled weight decay: lr × wd × steps, what a training shrinks in all, stays."""
+        return sqrt(self.ratio)
+
+    @property
+    def eps_mult(self) -> float:
+        """Factor on Adam's epsilon: it follows the gradients' noise."""
+        return 1 / sqrt(self.ratio)
+
+    def betas(self, base: tuple[float, float]) -> tuple[float, float]:
+        """Adam's betas: their memory keeps its share of the training.
+
+        Raises:
+            PatchError: A step is so large that nothing would be remembered.
+        """
+        first, second = (1 - self.ratio * (1 - beta) for beta in base)
+        if min(first, second) < 0:
+            raise PatchError(f"a step {self.ratio:g} times larger leaves betas {base} no memory: the rule ends before that")
+        return first, second
+
+
 # Order matters: the first pattern that matches the end of a name decides. Names are megatron-core's, with or
 # without a wrapper's prefix; Transformer Engine keeps a norm's gain inside the linear layer that follows it.
 _ROLE_BY_NAME: tuple[tuple[str, Role], ...] = (
