@@ -1,7 +1,8 @@
 """Runs one link that doesn't train, inside its job: `python -m launch.slurm.link RUN LINK ARGUMENT…`.
 
-The arguments are those of `windtunnel`; `{task}` in them becomes the array task's index. How the command ended goes into
-the run directory, for `windtunnel status`: SLURM forgets a job after minutes where it has no database.
+The arguments are those of `windtunnel`; `{task}` in them becomes the array task's index, and `@FILE` is a JSON list with the
+arguments of each task. How the command ended goes into the run directory, for `windtunnel status`: SLURM forgets a job
+after minutes where it has no database.
 """
 
 import os
@@ -12,13 +13,15 @@ from pathlib import Path
 from launch.slurm.chain import TASK
 from launch.slurm.record import write_end
 from launch.supervise.outcome import describe_exit, normal_exit_code
-from recipe.rundir import RunDir
+from recipe.rundir import RunDir, read_json
 
 TAIL_LINES = 5
 
 
 def run_link(run: RunDir, name: str, arguments: list[str], *, job: str, task: int | None = None) -> int:
     """Runs the command with its output passed through, records its end, returns its exit code."""
+    if task is not None and arguments[0].startswith("@"):
+        arguments = read_json(Path(arguments[0].removeprefix("@")))[task]
     arguments = [argument.replace(TASK, str(task)) for argument in arguments]
     command = [sys.executable, "-u", "-m", "launch.cli", *arguments]
     print(f"$ windtunnel {' '.join(arguments)}", flush=True)

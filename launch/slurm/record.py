@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launch.slurm.chain import Link
 from recipe.rundir import RunDir, read_json, write_json
 
 
@@ -20,6 +21,13 @@ class LinkRecord:
     num_tasks: int
     jobs: list[str] = field(default_factory=list)
     time: float = 0.0
+
+    @classmethod
+    def of(cls, link: Link, *, jobs: list[str] | None = None) -> "LinkRecord":
+        return cls(
+            name=link.name, purpose=link.purpose, train=link.train, arguments=list(link.arguments), after=list(link.after),
+            num_tasks=link.num_tasks, jobs=jobs or [],
+        )
 
     @property
     def job(self) -> str | None:

@@ -94,7 +94,7 @@ def test_refused_submissions(folder: Path, cluster: Cluster) -> None:
         (("--after", "99999"), "--after 99999: no such job"),
         (("--min-nodes", "2"), "must be from 1 to --nodes 1"),
         (("-o", "parallel.tp=3"), "parallel.tp=3"),
-        (("--until", "tea"), "must be data, train or report"),
+        (("--until", "tea"), "must be one of data, train, report"),
     ]
     jobs = cluster.run(["squeue", "-h", "-t", "all", "-o", "%i"]).stdout
     for arguments, message in cases:
