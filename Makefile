@@ -10,7 +10,7 @@ RUN     ?= runs/demo
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test test-312 test-slow test-slurm lint parity bench bench-data bench-dedup bench-plan clean
+.PHONY: help env demo test test-312 test-slow test-slurm test-slurm-core lint parity bench bench-data bench-dedup bench-plan clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -61,6 +61,11 @@ test-slow: env  ## tests that take minutes
 test-slurm: env  ## a real SLURM cluster on this machine (installed by apt where that is allowed)
 	bash tests/slurm_cluster/install.sh
 	$(BIN)/python -m pytest -q -m slurm tests/launch/slurm
+	bash tests/slurm_cluster/as_user.sh $(BIN)/python -m pytest -q -m slurm -p no:cacheprovider tests/launch/slurm
+
+test-slurm-core: env  ## of these the ones that take seconds each
+	bash tests/slurm_cluster/install.sh
+	$(BIN)/python -m pytest -q -m "slurm and not slow" tests/launch/slurm
 
 parity: env  ## any YAML list of layouts against one process: make parity LAYOUTS=file.yaml
 	$(BIN)/python -m tests.parity $(LAYOUTS)

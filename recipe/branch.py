@@ -50,6 +50,22 @@ def find_checkpoint(run: RunDir, resolved: ResolvedRun, *, at_tokens: int) -> tu
     raise RunError(f"{run.root}: no checkpoint at {at_tokens} tokens; there are: {have}")
 
 
+def branch_points(resolved: ResolvedRun) -> list[int]:
+    """Tokens of the checkpoints before the last stage that a finished run still has: where branches can leave. Ascending."""
+    from recipe.checkpoint.retention import is_kept_multiple
+
+    every = resolved.config.checkpoint.every_tokens
+    found = {stage.end_tokens for stage in resolved.stages[:-1]}
+    last_start = resolved.stages[-1].start_tokens
+    for step in range(resolved.num_steps):
+        before, tokens = resolved.tokens_before(step), resolved.tokens_before(step + 1)
+        if tokens > last_start:
+            break
+        if every and tokens // every > before // every and is_kept_multiple(tokens, resolved):
+            found.add(tokens)
+    return sorted(found)
+
+
 def create_branch(
     run: RunDir, config: RunConfig, *, at_tokens: int, name: str, world_size: int, data_dir: Path | str = "data",
     workers: int = 1,

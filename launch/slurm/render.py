@@ -111,9 +111,8 @@ def _training(site: Site, place: Place) -> list[tuple[str, str | None, str]]:
 
 
 def _step(link: Link, site: Site) -> list[tuple[str, str | None, str]]:
-    cpus = site.cpus_per_process * (site.processes_per_node if link.device else 1)
     options: list[tuple[str, str | None, str]] = [("nodes", "1", "one machine"), ("ntasks", "1", "one process")]
-    options.append(("cpus-per-task", str(cpus), "its cores"))
+    options.append(("cpus-per-task", str(_step_cpus(link, site)), "its cores"))
     if link.device:
         options += _whole_node(site)
     options += [
@@ -124,6 +123,10 @@ def _step(link: Link, site: Site) -> list[tuple[str, str | None, str]]:
         array = f"0-{link.num_tasks - 1}%{site.array_limit}"
         options.insert(0, ("array", array, "each task takes its share; so many at once after the %"))
     return options
+
+
+def _step_cpus(link: Link, site: Site) -> int:
+    return site.cpus_per_process * (site.processes_per_node if link.device else 1)
 
 
 def _whole_node(site: Site) -> list[tuple[str, str | None, str]]:
@@ -169,5 +172,6 @@ def _body(link: Link, site: Site, place: Place) -> list[str]:
     start, python = [], place.python
     if site.container and not link.train:  # the supervisor stays outside: it calls srun, which starts the ranks inside
         flags, prefix, python = container(site, visible=place.visible, python=place.python)
-        start = ["srun", "--ntasks=1", "--export=ALL", *flags, *prefix]
+        cpus = f"--cpus-per-task={_step_cpus(link, site)}"  # srun takes it from the job only before SLURM 22.05
+        start = ["srun", "--ntasks=1", cpus, "--export=ALL", *flags, *prefix]
     return [*lines, f"exec {shlex.join([*start, python, '-u', '-m', *program])}"]

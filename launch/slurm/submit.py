@@ -15,8 +15,9 @@ from launch.slurm.check import cluster_faults, extra_faults, script_faults
 from launch.slurm.record import ChainRecord, LinkRecord, load_chain, read_end, save_chain
 from launch.slurm.render import Place, file_name, render
 from launch.slurm.snapshot import snapshot_code
+from recipe.branch import branch_points
 from recipe.config import RunConfig
-from recipe.resolve import resolve
+from recipe.resolve import ResolvedRun, resolve
 from recipe.rundir import RunDir, write_json, write_text
 
 
@@ -47,7 +48,9 @@ def plan_submission(
         raise ClusterError(f"{run_dir}: submitted before; `windtunnel resume {run_dir}` goes on, or choose another --run-dir")
     if run.config.exists():
         raise ClusterError(f"{run_dir}: a run is there already; --run-dir names another place")
-    resolve(config, world_size=num_nodes * site.processes_per_node)
+    resolved = resolve(config, world_size=num_nodes * site.processes_per_node)
+    for at_tokens in (branches or {}).values():
+        _check_branch(resolved, at_tokens)
     has_tokenizer, num_missing = _data_state(config, data_dir)
     request = Request(
         recipe=run.jobs / "recipe.yaml", run_dir=run.root, data_dir=data_dir.absolute(), has_tokenizer=has_tokenizer,
@@ -59,6 +62,23 @@ def plan_submission(
         min_nodes=num_nodes if min_nodes is None else min_nodes,
     )
     return Submission(run=run, config=config, site=site, request=request, place=place, links=build_chain(request))
+
+
+def _check_branch(resolved: ResolvedRun, at_tokens: int) -> None:
+    """Raises `ClusterError` where no checkpoint will be left to branch from: known now, not after weeks of training."""
+    last_tokens = resolved.stages[-1].start_tokens
+    if at_tokens > last_tokens:
+        raise ClusterError(f"--decay-at {at_tokens}: no stage follows; the last one starts at {last_tokens} tokens")
+    points = branch_points(resolved)
+    landing = next(
+        (tokens for step in range(resolved.num_steps + 1) if (tokens := resolved.tokens_before(step)) >= at_tokens), None
+    )
+    if landing not in points:
+        near = ", ".join(str(point) for point in sorted(sorted(points, key=lambda one: abs(one - at_tokens))[:2]))
+        raise ClusterError(
+            f"--decay-at {at_tokens}: no checkpoint is kept at {at_tokens} tokens; nearest: {near}; "
+            "checkpoint.every_tokens and checkpoint.keep_every_tokens of the recipe say which are"
+        )
 
 
 def _data_state(config: RunConfig, data_dir: Path) -> tuple[bool, int | None]:
@@ -109,6 +129,7 @@ def check_dependency(job_id: str) -> None:
 def write_files(submission: Submission) -> ChainRecord:
     """The run directory as far as submission fills it: recipe, and what `write_jobs` writes."""
     request = submission.request
+    request.data_dir.mkdir(parents=True, exist_ok=True)  # containers mount it before the first link fills it
     recipe = yaml.safe_dump(submission.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_text(request.recipe, f"# The recipe as submitted: presets and overrides merged.\n{recipe}")
     chain = ChainRecord(

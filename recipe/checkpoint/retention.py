@@ -18,11 +18,11 @@ def to_remove(folders: list[Path], resolved: ResolvedRun) -> list[Path]:
         for folder in folders
         if folder not in kept_back
         and tokens_of(folder) not in stage_ends
-        and not _is_kept_multiple(tokens_of(folder), resolved)
+        and not is_kept_multiple(tokens_of(folder), resolved)
     ]
 
 
-def _is_kept_multiple(tokens: int, resolved: ResolvedRun) -> bool:
+def is_kept_multiple(tokens: int, resolved: ResolvedRun) -> bool:
     """Whether this is the first checkpoint at or after a multiple of keep_every_tokens."""
     every = resolved.config.checkpoint.keep_every_tokens
     step_tokens = resolved.config.checkpoint.every_tokens

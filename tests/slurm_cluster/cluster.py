@@ -109,8 +109,12 @@ class Cluster:
             self._end(name, signal.SIGTERM)
         shutil.rmtree(self.layout.state, ignore_errors=True)
 
-    def run(self, command: list[str], *, timeout_s: float = 30) -> subprocess.CompletedProcess:
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout_s)
+    def run(
+        self, command: list[str], *, timeout_s: float = 30, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess:
+        """A command of the cluster's users, with its output; `env` instead of their environment, as far as it isn't SLURM's."""
+        together = self.env if env is None else env | {"SLURM_CONF": self.env["SLURM_CONF"]}
+        return subprocess.run(command, env=together, capture_output=True, text=True, timeout=timeout_s)
 
     def job_processes(self, node: str | None = None) -> list[psutil.Process]:
         """Step daemons and tasks of this cluster (of one node)."""

@@ -20,6 +20,8 @@ class Layout:
     cred_expire_s: int = 5
     kill_wait_s: int = 20
     grace_s: int = 20
+    min_job_age_s: int = 3600
+    """How long squeue still knows a job that has ended."""
 
     @property
     def nodes(self) -> list[str]:
@@ -36,6 +38,14 @@ class Layout:
     @property
     def munge_socket(self) -> Path:
         return self.state / "munge" / "socket"
+
+    @property
+    def task_prolog(self) -> Path:
+        return self.state / "etc" / "task_prolog"
+
+    def bad_marker(self, node: str) -> Path:
+        """While this file is there, tasks on the node see one GPU, whatever they asked for."""
+        return self.state / "etc" / f"bad_{node}"
 
     def log(self, daemon: str) -> Path:
         return self.state / "log" / f"{daemon}.log"
@@ -58,6 +68,10 @@ def write_files(layout: Layout) -> None:
     (state / "etc" / "gres.conf").write_text(
         f"NodeName=node[1-{layout.num_nodes}] Name=gpu File={state}/dev/nvidia[0-{NUM_GPUS - 1}]\n"
     )
+    layout.task_prolog.write_text(
+        f'#!/bin/sh\n[ ! -e {state}/etc/bad_$SLURMD_NODENAME ] || echo "export CUDA_VISIBLE_DEVICES=0"\n'
+    )
+    layout.task_prolog.chmod(0o755)
     for empty in ("plugstack.conf", "cgroup.conf"):
         (state / "etc" / empty).write_text("")
     names = "".join(f"127.0.0.1 {node}\n" for node in layout.nodes)
@@ -105,6 +119,7 @@ MailProg=/bin/true
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+TaskProlog={layout.task_prolog}
 JobAcctGatherType=jobacct_gather/none
 SwitchType=switch/none
 MpiDefault=none
@@ -122,7 +137,7 @@ JobRequeue=1
 KillWait={layout.kill_wait_s}
 CompleteWait=0
 InactiveLimit=0
-MinJobAge=3600
+MinJobAge={layout.min_job_age_s}
 SlurmctldTimeout=30
 SlurmdTimeout=15
 MessageTimeout=20

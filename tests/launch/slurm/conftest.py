@@ -1,9 +1,11 @@
 """A cluster for the tests marked `slurm`, and a run on it whose ranks are a small real program."""
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from launch.slurm.record import load_chain
 from launch.slurm.render import Place
 from launch.slurm.submit import Submission, submit_links, write_files
 from launch.status import RunStatus, statuses
+from launch.supervise.attempts import attempts_of
 from recipe.config import RunConfig
 from recipe.prepare import create_run
 from recipe.rundir import RunDir, read_jsonl
@@ -61,7 +64,11 @@ class Submitted:
         return [(line["step"], line["loss"]) for line in read_jsonl(self.run.metrics)]
 
     def wait_for_step(self, step: int, *, timeout_s: float = 300) -> None:
-        until(lambda: any(line["step"] >= step for line in read_jsonl(self.run.metrics)), f"step {step}", self, timeout_s)
+        def reached() -> bool:
+            assert self.status().state not in ("failed", "lost"), f"step {step} wanted\n{self.explain()}"
+            return any(line["step"] >= step for line in read_jsonl(self.run.metrics))
+
+        until(reached, f"step {step}", self, timeout_s)
 
     def wait_for_state(self, *states: str, timeout_s: float = 300) -> RunStatus:
         def reached() -> bool:
@@ -83,6 +90,29 @@ def until(ready: Callable[[], bool], what: str, submitted: Submitted, timeout_s:
     while not ready():
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s\n{submitted.explain()}"
         time.sleep(0.2)
+
+
+def exits(one: Submitted) -> list[int | None]:
+    """Exit codes of a run's attempts; −1 for one that has not ended."""
+    return [end.exit_code if (end := attempt.ended()) else -1 for attempt in attempts_of(one.run)]
+
+
+@contextmanager
+def killed(cluster: Cluster, node: str) -> Iterator[None]:
+    """A node dies with all its tasks, and is back after the block."""
+    cluster.kill_node(node)
+    try:
+        yield
+    finally:
+        cluster.start_node(node)
+
+
+def windtunnel(*arguments: str, cwd: Path = ROOT, timeout_s: float = 120) -> subprocess.CompletedProcess:
+    """The command line, as a person's shell has it."""
+    env = dict(os.environ, PYTHONPATH=str(ROOT), COLUMNS="160")
+    return subprocess.run(
+        [sys.executable, "-m", "launch.cli", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s
+    )
 
 
 @pytest.fixture
@@ -140,9 +170,11 @@ def submit_real(cluster: Cluster, text: Text, tmp_path: Path) -> Iterator[Callab
 
     def start(
         name: str = "run", *, num_nodes: int = 1, min_nodes: int | None = None, num_steps: int = 60,
-        parallel: dict | None = None, **site: object,
+        pace_s: float = 0.0, parallel: dict | None = None, environment: dict | None = None, **site: object,
     ) -> Submitted:
         settings = Site.model_validate(SITE | site)
+        paced = {"WINDTUNNEL_TRAIN_MODULE": "tests.launch.slurm.paced", "PACE_S": str(pace_s)} | (environment or {})
+        settings = settings.model_copy(update={"environment": settings.environment | paced})
         config = text.recipe(num_steps=num_steps, **(parallel or {}))
         run = create_run(
             config, tmp_path / name, world_size=num_nodes * settings.processes_per_node, data_dir=text.data_dir
@@ -154,7 +186,10 @@ def submit_real(cluster: Cluster, text: Text, tmp_path: Path) -> Iterator[Callab
         request = Request(recipe=run.jobs / "recipe.yaml", run_dir=run.root, data_dir=text.data_dir)
         link = Link(name="train", purpose="a test", train=".", device=True)
         submission = Submission(run=run, config=config, site=settings, request=request, place=place, links=[link])
-        submit_links(run, write_files(submission))
+        chain = write_files(submission)
+        file = run.jobs / "train.sbatch"  # the snapshot is what runs; only what sets the pace is no part of it
+        file.write_text(file.read_text().replace("exec ", f"export PYTHONPATH=$PYTHONPATH:{ROOT}\nexec "))
+        submit_links(run, chain)
         made.append(Submitted(run, cluster))
         return made[-1]
 

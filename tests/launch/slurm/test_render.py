@@ -1,6 +1,8 @@
 """sbatch files: golden for the example sites, and properties that hold for any."""
 
 import os
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from launch.cluster import Site, load_site, site_names
 from launch.slurm.chain import Link, Request, build_chain
 from launch.slurm.check import script_faults
 from launch.slurm.render import Place, file_name, render
+from launch.slurm.step import StepPlace, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = Path("/scratch/me/runs/demo")
@@ -26,9 +29,33 @@ LINKS = {link.name: link for link in build_chain(REQUEST)}
 @pytest.mark.parametrize("site", site_names())
 @pytest.mark.parametrize("link", LINKS)
 def test_golden(site: str, link: str) -> None:
+    compare(render(LINKS[link], site=load_site(site), place=PLACE), GOLDEN / site / file_name(LINKS[link]))
+
+
+BOXES = {
+    "pyxis": {"container": {"kind": "pyxis", "image": "/images/wt.sqsh", "mounts": ["/scratch:/scratch"]}},
+    "apptainer": {"container": {"kind": "apptainer", "image": "/images/wt.sif", "python": "/opt/env/bin/python"}},
+    "modules": {"modules": ["cuda/12.8", "python/3.11"]},
+    "venv": {"setup": ["source /home/me/env/bin/activate"], "python": "/home/me/env/bin/python"},
+}
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("link", ["verify", "train"])
+def test_golden_surroundings(box: str, link: str) -> None:
+    """Containers, modules and a virtual environment: the batch script, and the step that the supervisor starts from it."""
+    site = sim(accelerator="cuda", gres="gpu:2", **BOXES[box])
+    place = replace(PLACE, python=site.python or PLACE.python)
+    text = render(LINKS[link], site=site, place=place)
+    if link == "train":
+        where = StepPlace(nodes=("n1", "n2"), python=place.python, visible=place.visible)
+        step = train_step(site, where, run_dir=RUN, attempt=1, log_dir=RUN / "attempts" / "001-7")
+        text += f"\n# The supervisor then runs:\n# {shlex.join(step)}\n"
+    compare(text, GOLDEN / box / file_name(LINKS[link]))
+
+
+def compare(text: str, path: Path) -> None:
     """Run with WINDTUNNEL_WRITE_GOLDEN=1 to write them anew, then read the difference."""
-    text = render(LINKS[link], site=load_site(site), place=PLACE)
-    path = GOLDEN / site / file_name(LINKS[link])
     if os.environ.get("WINDTUNNEL_WRITE_GOLDEN"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

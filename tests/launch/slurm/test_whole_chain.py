@@ -1,8 +1,5 @@
 """The whole chain as a user types it: raw text to report on a real cluster, with an array task that fails on the way."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import orjson
@@ -12,19 +9,12 @@ import yaml
 from launch.slurm.record import load_chain
 from launch.supervise.attempts import attempts_of
 from recipe.rundir import RunDir
-from tests.launch.slurm.conftest import ROOT, SITE, Submitted
+from tests.launch.slurm.conftest import SITE, Submitted, windtunnel
 from tests.launch.slurm.smallest import smallest_recipe, write_corpus
 from tests.slurm_cluster.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 SOURCES = ("one", "two", "three", "four")
-
-
-def windtunnel(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    env = dict(os.environ, PYTHONPATH=str(ROOT), COLUMNS="160")
-    return subprocess.run(
-        [sys.executable, "-m", "launch.cli", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
-    )
 
 
 @pytest.fixture
@@ -122,3 +112,46 @@ def test_dry_run_prints_everything_and_writes_nothing(folder: Path) -> None:
     assert done.stdout.count("#!/bin/bash") == 7
     assert "report     one page about the run after export" in done.stdout
     assert not (folder / "runs").exists()
+
+
+def test_doctor_writes_a_site_file_that_fits(folder: Path, cluster: Cluster) -> None:
+    written = windtunnel("doctor", "--cluster", "mine.yaml", cwd=folder)
+    assert written.returncode == 0, written.stderr
+    assert "mine.yaml: written from sinfo" in written.stdout
+    assert "mine.yaml: fits this cluster" in written.stdout
+    text = (folder / "mine.yaml").read_text()
+    assert "partition: batch" in text
+    assert "gres: gpu:8" in text
+    (folder / "mine.yaml").write_text(text.replace("partition: batch", "partition: bach"))
+    checked = windtunnel("doctor", "--cluster", "mine.yaml", cwd=folder)
+    assert (checked.returncode, "did you mean batch?" in checked.stdout) == (1, True)
+
+
+@pytest.mark.slow
+def test_here_by_the_same_chain(folder: Path, cluster: Cluster) -> None:
+    """The same files in the run directory, the same loss trace, bit for bit, with SLURM and without."""
+    there = ("submit", "recipe.yaml", "--cluster", "site.yaml", "--decay-at", "40960", "--until", "train", "--run-dir", "there")
+    assert windtunnel(*there, cwd=folder).returncode == 0
+    one = Submitted(RunDir(folder / "there"), cluster)
+    one.wait_for_state("finished", timeout_s=400)
+    here = ("submit", "recipe.yaml", "--cluster", "local", "--set", "processes_per_node=2", *there[4:-1], "here")
+    done = windtunnel(*here, cwd=folder, timeout_s=300)
+    assert done.returncode == 0, done.stderr
+    other = Submitted(RunDir(folder / "here"), cluster)
+    assert other.losses() == one.losses()
+    assert other.status().state == "finished"
+    assert _kept(other.run) == _kept(one.run)
+
+
+def _kept(run: RunDir) -> set[str]:
+    """Files of a run directory that don't name a job, the code apart."""
+    files = (path.relative_to(run.root) for path in run.root.rglob("*") if path.is_file())
+    jobs = {path for path in files if path.parts[0] != "code" and "attempts" not in path.parts and path.suffix != ".log"}
+    return {str(path) for path in jobs}
+
+
+def test_a_decay_without_its_checkpoint_is_refused(folder: Path, cluster: Cluster) -> None:
+    for at, said in (("41K", "no checkpoint is kept at 41000 tokens; nearest: 40960, 51200"), ("61440", "no stage follows")):
+        done = windtunnel("submit", "recipe.yaml", "--cluster", "site.yaml", "--decay-at", at, cwd=folder)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+        assert not (folder / "runs").exists()
