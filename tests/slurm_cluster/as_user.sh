@@ -9,6 +9,7 @@ chown "$id:$group" "$home"
 trap 'rm -rf "$home"' EXIT
 user=(setpriv "--reuid=$id" "--regid=$group" --clear-groups)
 if ! "${user[@]}" test -x "$(readlink -f "$1")" || ! "${user[@]}" test -r "$PWD/Makefile"; then
-  user+=(--inh-caps=+dac_read_search,+sys_admin --ambient-caps=+dac_read_search,+sys_admin)  # sys_admin: host names of nodes
+  # sys_admin: nodes with host names of their own; no-new-privs: mount, a setuid program, would drop what is lent
+  user+=(--inh-caps=+dac_read_search,+sys_admin --ambient-caps=+dac_read_search,+sys_admin --no-new-privs)
 fi
 "${user[@]}" env HOME="$home" USER=nobody LOGNAME=nobody TMPDIR="$home" PYTHONDONTWRITEBYTECODE=1 "$@"
