@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ class Supervisor:
         self.say(f"attempt {attempt.number} of {self.run.root}, {where}")
         good = self.healthy_nodes(attempt)
         nodes = good[: largest_fit(self.run, len(good), processes_per_node=site.processes_per_node)]
-        if not nodes:
+        if len(nodes) < self.chain.min_nodes:
             return self.leave_bad_nodes(attempt)
         if len(nodes) < len(job.nodes):
             self.prepare(len(nodes) * site.processes_per_node)
@@ -139,10 +140,16 @@ class Supervisor:
         bad = read_json(attempt.health_file)["bad"]
         named = "; ".join(f"{node}: {what}" for node, what in bad.items()) or "no layout fits so few nodes"
         close_attempt(self.run, attempt, reason=f"health check: {named}", exit_code=FAILED)
-        left = client.partitions()[self.job.partition].num_nodes - len(bad)
-        if not bad or left < 1:
+        exclude = sorted({*self.excluded(), *bad})
+        left = client.partitions()[self.job.partition].num_nodes - len(exclude)
+        if not bad or left < self.chain.min_nodes:
             return self.stop(FAILED, f"health check: {named}; too few other nodes in partition {self.job.partition}")
-        return self.follow_up(attempt, FAILED, f"health check: {named}", exclude=",".join(bad))
+        return self.follow_up(attempt, FAILED, f"health check: {named}", exclude=exclude)
+
+    def excluded(self) -> list[str]:
+        """Nodes that this job doesn't go to."""
+        listed = client.show_job(self.job.id, inside=True).get("ExcNodeList", "(null)")
+        return [] if listed == "(null)" else client.hostnames(listed, inside=True)
 
     def run_ranks(self, attempt: Attempt, nodes: tuple[str, ...]) -> int:
         module = os.environ.get("WINDTUNNEL_TRAIN_MODULE", TRAIN_MODULE)
@@ -157,7 +164,7 @@ class Supervisor:
         leave = lambda pid: os.kill(pid, signal.SIGUSR1)  # noqa: E731  srun passes it on to the tasks
         return normal_exit_code(run_child(command, env=env, received=self.received, ask_to_leave=leave))
 
-    def follow_up(self, attempt: Attempt, code: int | None, reason: str, *, exclude: str = "") -> int:
+    def follow_up(self, attempt: Attempt, code: int | None, reason: str, *, exclude: Sequence[str] = ()) -> int:
         """Finish, requeue or stop."""
         starts = [start.tokens for one in attempts_of(self.run) if (start := one.started())]
         decision = decide(code, reason=reason, starts_tokens=starts, tokens=checkpoint_tokens(self.run))
@@ -179,8 +186,8 @@ class Supervisor:
             self.requeue(reason if ending is None else f"{ending}; {reason}", exclude=exclude)
         return REQUEUE
 
-    def requeue(self, reason: str, *, exclude: str) -> None:
-        """Puts the job back into the queue; raises `SlurmError` where SLURM refuses.
+    def requeue(self, reason: str, *, exclude: Sequence[str]) -> None:
+        """Puts the job back into the queue, away from some nodes; raises `SlurmError` where SLURM refuses.
 
         SLURM answers by ending this very job, so the command that asked may be killed before it has the answer.
         """
@@ -191,10 +198,9 @@ class Supervisor:
             if why_ending(client.show_job(self.job.id, inside=True), restart=self.job.restart) != "requeued":
                 raise SlurmError(f"{reason}, and SLURM refuses to requeue the job: {error}") from error
         if exclude:  # from here on the job is pending, and its nodes can be changed
-            before = client.show_job(self.job.id, inside=True).get("ExcNodeList", "(null)")  # the update replaces the list
-            exclude = exclude if before == "(null)" else f"{before},{exclude}"
-            client.call("scontrol", "update", f"JobId={self.job.id}", f"ExcNodeList={exclude}", inside=True)
-            self.say(f"without {exclude}")
+            listed = ",".join(exclude)
+            client.call("scontrol", "update", f"JobId={self.job.id}", f"ExcNodeList={listed}", inside=True)
+            self.say(f"without {listed}")
 
     def stop(self, code: int, reason: str) -> int:
         write_end(self.main_run, self.link, job=self.job.id, exit_code=code, reason=reason)

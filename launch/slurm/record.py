@@ -44,6 +44,8 @@ class ChainRecord:
     links: list[LinkRecord]
     branches: dict[str, int] = field(default_factory=dict)
     """Name of each decay branch and the tokens at which it leaves."""
+    min_nodes: int = 1
+    """As few as a training job may go on with."""
     cancelled: float | None = None
     """When `windtunnel cancel` was typed; None after a submission."""
 

@@ -49,6 +49,8 @@ def plan_submission(
     if run.config.exists():
         raise ClusterError(f"{run_dir}: a run is there already; --run-dir names another place")
     resolved = resolve(config, world_size=num_nodes * site.processes_per_node)
+    if min_nodes is not None:
+        resolve(config, world_size=min_nodes * site.processes_per_node)
     for at_tokens in (branches or {}).values():
         _check_branch(resolved, at_tokens)
     has_tokenizer, num_missing = _data_state(config, data_dir)
@@ -134,7 +136,7 @@ def write_files(submission: Submission) -> ChainRecord:
     write_text(request.recipe, f"# The recipe as submitted: presets and overrides merged.\n{recipe}")
     chain = ChainRecord(
         site=submission.site.name, recipe=str(request.recipe), data_dir=str(request.data_dir), branches=request.branches,
-        links=[LinkRecord.of(link) for link in submission.links],
+        min_nodes=submission.place.min_nodes, links=[LinkRecord.of(link) for link in submission.links],
     )
     write_jobs(submission.run, chain, site=submission.site, files=submission.files)
     return chain
