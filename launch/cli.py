@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 a check failed, 2 bad input, 75 told to leave with a checkpoint.
 """
 
+import keyword
 import logging
 import sys
 from importlib import import_module
@@ -25,9 +26,13 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Decide", "plan", "Legal layouts ranked: memory by term, step time, days, cost."),
     ("Decide", "tune", "Short timed runs of the best few layouts."),
     ("Decide", "coord-check", "muP's coordinate check, with a verdict."),
+    ("Decide", "sweep", "Search hyperparameters on a small model."),
+    ("Decide", "mix", "Search the mixture of a stage."),
+    ("Decide", "worker", "Serve trials of a study (what --cluster submits)."),
     ("Decide", "stages", "Tokens wanted and at hand, by stage and source."),
     ("Train", "train", "Run a recipe here."),
     ("Train", "resume", "Go on with a run."),
+    ("Train", "import", "Make a run that trains on from a foreign checkpoint."),
     ("Train", "decay", "Branch a decay from a stable checkpoint."),
     ("Train", "audit", "Measure rates and deviations of a run against the muP table."),
     ("Cluster", "submit", "Submit the whole chain to SLURM."),
@@ -47,7 +52,7 @@ def build() -> typer.Typer:
         help="Tune small, train large: a pretraining recipe for language models on SLURM clusters.",
     )
     for panel, name, summary in COMMANDS:
-        function = name.replace("-", "_")
+        function = name.replace("-", "_") + ("_" if keyword.iskeyword(name) else "")
         command = getattr(import_module(f"launch.commands.{function}"), function)
         app.command(name, rich_help_panel=panel, short_help=summary)(command)
     return app

@@ -1,0 +1,162 @@
+"""A sweep from the first trial to the last: what is asked follows from what came back, and from nothing else.
+
+Order: the recipe as it is, with several seeds (an anchor of the noise) → points spread evenly → Optuna's TPE → two more anchors
+→ fresh seeds for the best few, which alone decide → the choice, and its neighbours in learning rate, on a wider model.
+"""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import Field
+
+from launch.search.owner import Run
+from launch.search.sweep.sampler import at_random, grid, spread, tpe
+from launch.search.sweep.space import Dimension, Point, overrides_of, parse_dimension
+from launch.search.trial import Result, Trial
+from recipe.config import ModelConfig, RunConfig, Section
+
+BATCH = 8  # trials between two looks at the results, whatever the number of workers: the study is the same with any
+FEWEST_TO_PRUNE = 8  # rungs that must be known before one can be called bad
+MAX_SPREAD = 48
+LR = "optim.peak_lr"
+
+
+class SweepSpec(Section):
+    """What decides a sweep, beside its recipe."""
+
+    kind: Literal["sweep"] = "sweep"
+    search: tuple[str, ...]
+    method: Literal["tpe", "random", "grid"] = "tpe"
+    trials: int = Field(default=64, ge=1)
+    """Points that are tried; repeats and confirming runs come on top."""
+    seeds: int = Field(default=4, ge=2)
+    """Seeds of each anchor and finalist."""
+    finalists: int = Field(default=6, ge=1)
+    prune_frac: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the tokens of the short complete run that each trial starts with; None: only diverged trials end early."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    confirm_width: int | None = Field(default=None, ge=2)
+    """Factor of the wider model on which the choice is confirmed."""
+    seed: int = 0
+
+    @property
+    def dimensions(self) -> list[Dimension]:
+        return [parse_dimension(text) for text in self.search]
+
+
+class Sweep:
+    """The trials of a sweep so far, by phase."""
+
+    def __init__(self, spec: SweepSpec, config: RunConfig, run: Run) -> None:
+        self.spec, self.config, self._run = spec, config, run
+        self.dimensions = spec.dimensions
+        self.explored: list[Result] = []
+        self.anchors: list[list[Result]] = []
+        self.finals: list[list[Result]] = []
+        self.confirmed: dict[str, list[Result]] = {}
+        self._number = 0
+
+    def conduct(self) -> "Sweep":
+        """Runs what isn't there yet; the same trials whenever it is called."""
+        baseline = {dimension.key: value_at(self.config, dimension.key) for dimension in self.dimensions}
+        self.anchors.append(self._repeat(baseline, "recipe as it is"))
+        self._explore()
+        ranked = self.ranked()
+        for place in (len(ranked) // 4, len(ranked) // 2):
+            if place > self.spec.finalists:
+                self.anchors.append([ranked[place], *self._repeat(ranked[place].trial.point, "anchor", first=1)])
+        self.finals = [self._repeat(one.trial.point, "finalist", first=1) for one in ranked[: self.spec.finalists]]
+        if self.spec.confirm_width is not None:
+            self._confirm(baseline)
+        return self
+
+    def ranked(self) -> list[Result]:
+        """Complete trials at the recipe's seed, best first; a point that came up twice counts once."""
+        distinct = {tuple(one.trial.point.items()): one for one in reversed(self.explored) if one.status == "done"}
+        return sorted(distinct.values(), key=lambda one: (one.loss, one.trial.number))
+
+    def best(self) -> list[Result]:
+        """The finalist whose fresh seeds are best on average."""
+        return min((runs for runs in self.finals if runs), key=mean_loss)
+
+    def noise(self) -> float:
+        """Standard deviation between seeds, pooled over anchors and finalists."""
+        groups = [[one.loss for one in runs] for runs in (*self.anchors, *self.finals) if len(runs) > 1]
+        freedom = sum(len(group) - 1 for group in groups)
+        return (sum(statistics.variance(group) * (len(group) - 1) for group in groups) / freedom) ** 0.5 if freedom else 0.0
+
+    def _explore(self) -> None:
+        spec = self.spec
+        if spec.method == "grid":
+            self._batches(grid(self.dimensions, spec.trials))
+        elif spec.method == "random":
+            self._batches(at_random(self.dimensions, spec.trials, seed=spec.seed))
+        else:
+            self._batches(spread(self.dimensions, min(MAX_SPREAD, max(1, spec.trials // 2)), seed=spec.seed))
+            while (left := spec.trials - len(self.explored)) > 0:
+                seed = spec.seed + 1000 * (1 + len(self.explored))
+                self._batches(tpe(self.dimensions, self._told(), min(BATCH, left), seed=seed))
+
+    def _batches(self, points: list[Point]) -> None:
+        for start in range(0, len(points), BATCH):
+            frac, above = self.spec.prune_frac, self._rung_above()
+            batch = points[start : start + BATCH]
+            trials = [self._trial(point, "explore", rung_frac=frac, rung_above=above) for point in batch]
+            self.explored += self._run(trials)
+
+    def _rung_above(self) -> float | None:
+        rungs = [one.rung for one in self.explored if one.rung is not None]
+        return statistics.median(rungs) if len(rungs) >= FEWEST_TO_PRUNE else None
+
+    def _told(self) -> list[tuple[Point, float | None, float | None]]:
+        return [
+            (one.trial.point, one.objective if one.status in ("done", "diverged") else None, one.rung)
+            for one in self.explored if one.status != "failed"
+        ]  # fmt: skip
+
+    def _repeat(self, point: Point, label: str, *, first: int = 0, extra: Iterable[str] = ()) -> list[Result]:
+        """The point with the seeds from `first` on; a failed or diverged one counts as the uniform guess."""
+        seeds = range(first, self.spec.seeds + first) if first else range(self.spec.seeds)
+        trials = [
+            self._trial(point, label, extra=(*extra, f"seed={self.config.seed + 100 * seed}")) for seed in seeds
+        ]
+        return [one for one in self._run(trials) if one.objective is not None]
+
+    def _confirm(self, baseline: Point) -> None:
+        """Chosen point and recipe on the wider model, and the chosen point at half and twice its learning rate."""
+        wider = [f"model.{key}={value}" for key, value in widened(self.config.model, self.spec.confirm_width or 1).items()]
+        chosen = self.best()[0].trial.point
+        arms = {"chosen": chosen, "recipe": baseline}
+        if LR in chosen:
+            arms |= {"half the lr": chosen | {LR: chosen[LR] / 2}, "twice the lr": chosen | {LR: chosen[LR] * 2}}
+        for name, point in arms.items():
+            self.confirmed[name] = self._repeat(point, f"wider: {name}", extra=wider)
+
+    def _trial(
+        self, point: Point, label: str, *, extra: Iterable[str] = (), rung_frac: float | None = None,
+        rung_above: float | None = None,
+    ) -> Trial:
+        trial = Trial(
+            number=self._number, label=label, overrides=(*overrides_of(point), *extra), point=point,
+            weights=self.spec.weights, rung_frac=rung_frac, rung_above=rung_above,
+        )  # fmt: skip
+        self._number += 1
+        return trial
+
+
+def mean_loss(runs: list[Result]) -> float:
+    return statistics.fmean(one.loss for one in runs)
+
+
+def widened(model: ModelConfig, factor: int) -> dict[str, int]:
+    """A model `factor` times as wide, of the same head size and depth."""
+    return {key: factor * getattr(model, key) for key in ("hidden_size", "ffn_hidden_size", "num_heads", "num_kv_heads")}
+
+
+def value_at(config: RunConfig, key: str) -> float | int:
+    """The recipe's own value of a searched key."""
+    node: Any = config.model_dump()
+    for part in key.split("."):
+        node = next(one for one in node if one["name"] == part) if isinstance(node, list) else node[part]
+    return node
