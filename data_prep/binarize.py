@@ -126,8 +126,7 @@ def finish(plan: Plan) -> dict[str, Manifest]:
         )
     if counts.num_read == 0:
         raise DataError(f"source {plan.spec.name}: no document in {', '.join(plan.spec.paths) or plan.spec.kind}")
-    tokenizer = load_tokenizer(plan.tokenizer_path)
-    manifests = {split: _manifest(plan, split, tokenizer) for split in SPLITS}
+    manifests = {split: _manifest(plan, split) for split in SPLITS}
     for split, manifest in manifests.items():
         for stale in plan.split_dir(split).glob(".shard_*.tmp"):  # a worker was killed between its done file and its clean-up
             stale.unlink(missing_ok=True)
@@ -149,16 +148,16 @@ def total_counts(plan: Plan) -> Counts:
     return total
 
 
-def _manifest(plan: Plan, split: str, tokenizer: Tokenizer) -> Manifest:
+def _manifest(plan: Plan, split: str) -> Manifest:
     entries = [read_done(plan, shard, split) for shard in range(plan.num_shards)]
     shards = tuple(entry for entry in entries if entry is not None and entry.num_documents)
     return Manifest(
         source=plan.spec.name,
         split=split,
         tokenizer_sha256=plan.tokenizer_sha256,
-        vocab_size=tokenizer.vocab_size,
-        eod_id=tokenizer.eod_id,
-        dtype=tokenizer.dtype.name,
+        vocab_size=plan.vocab_size,
+        eod_id=plan.eod_id,
+        dtype=plan.dtype,
         num_documents=sum(entry.num_documents for entry in shards),
         num_tokens=sum(entry.num_tokens for entry in shards),
         text_bytes=sum(entry.text_bytes for entry in shards),

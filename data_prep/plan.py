@@ -32,6 +32,7 @@ class Plan:
         folder: ``<data_dir>/<source>/<tokenizer hash>``.
         tokenizer_path: The model file (each worker loads it).
         tokenizer_sha256: Its digest.
+        vocab_size, eod_id, dtype: Its facts that manifests state.
         shards: The pieces of each shard, in order.
         drops_sha256: Digest of the source's drop lists (``dedup``, ``contamination``); empty where nothing is dropped.
     """
@@ -40,6 +41,9 @@ class Plan:
     folder: Path
     tokenizer_path: Path
     tokenizer_sha256: str
+    vocab_size: int
+    eod_id: int
+    dtype: str
     shard_bytes: int
     shards: tuple[tuple[Piece, ...], ...]
     drops_sha256: str = ""
@@ -134,6 +138,16 @@ def make_plan(spec: SourceSpec, *, tokenizer: Tokenizer, data_dir: Path | str, s
             current, size = [], 0
     if current:
         shards.append(tuple(current))
-    folder = Path(data_dir) / spec.name / tokenizer.hash12
     drops = DropList.load(data_dir, spec.name)
-    return Plan(spec, folder, tokenizer.path, tokenizer.sha256, shard_bytes, tuple(shards), drops.digest)
+    return Plan(
+        spec=spec,
+        folder=Path(data_dir) / spec.name / tokenizer.hash12,
+        tokenizer_path=tokenizer.path,
+        tokenizer_sha256=tokenizer.sha256,
+        vocab_size=tokenizer.vocab_size,
+        eod_id=tokenizer.eod_id,
+        dtype=tokenizer.dtype.name,
+        shard_bytes=shard_bytes,
+        shards=tuple(shards),
+        drops_sha256=drops.digest,
+    )

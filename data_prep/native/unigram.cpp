@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <queue>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -99,57 +100,76 @@ bool Vocabulary::build(const uint8_t* keys, const int64_t* offsets, const int32_
   return build_trie(sorted);
 }
 
-// A double array (child = base + byte, check = parent), filled breadth first.
+// A double array (child = base + byte, check = parent). Nodes are placed in the order of the best score below them, and each
+// only child right behind its parent: what text often walks through lies together, in few cache lines.
 bool Vocabulary::build_trie(const std::vector<Key>& keys) {
   struct Task {
-    int32_t node;
+    float best;
+    uint32_t node;
     size_t begin, end;
     int depth;
+    bool operator<(const Task& other) const { return best != other.best ? best < other.best : node > other.node; }
+  };
+  auto best_score = [this, &keys](size_t begin, size_t end) {
+    float best = -HUGE_VALF;
+    for (size_t i = begin; i < end; ++i) best = std::max(best, scores[keys[i].id]);
+    return best;
   };
   units.assign(1 << 16, Unit());
   units[0].set_parent(0);
-  std::vector<Task> tasks{{0, 0, keys.size(), 0}};
   size_t free_from = 1;
-  for (size_t done = 0; done < tasks.size(); ++done) {
-    Task task = tasks[done];
-    if (task.begin < task.end && keys[task.begin].length == task.depth) {
-      units[task.node].set_id(static_cast<uint64_t>(keys[task.begin].id));
-      ++task.begin;
-    }
-    if (task.begin == task.end) continue;
-    std::vector<std::pair<uint8_t, size_t>> children;  // byte, first key
-    for (size_t i = task.begin; i < task.end; ++i) {
-      const uint8_t byte = keys[i].text[task.depth];
-      if (children.empty() || children.back().first != byte) children.emplace_back(byte, i);
-    }
-    const size_t first = children[0].first;
-    size_t place = std::max(free_from, first + 1), taken = 0, tried = 0, base;  // base is never 0
-    for (;; ++place) {
-      if (place + 512 > units.size()) units.resize(units.size() * 2);
-      ++tried;
-      if (!units[place].free()) {
-        ++taken;
-        continue;
+  std::priority_queue<Task> tasks;
+  tasks.push({0, 0, 0, keys.size(), 0});
+  while (!tasks.empty()) {
+    Task task = tasks.top();
+    tasks.pop();
+    for (bool only_child = true; only_child;) {
+      if (task.begin < task.end && keys[task.begin].length == task.depth) {
+        units[task.node].set_id(static_cast<uint64_t>(keys[task.begin].id));
+        ++task.begin;
       }
-      base = place - first;
-      bool fits = true;
-      for (const auto& child : children) fits = fits && units[base + child.first].free();
-      if (fits) break;
-    }
-    if (taken * 20 >= tried * 19) free_from = place;  // that stretch is full: don't look there again
-    if (base + 256 >= kMaxUnits) return false;
-    units[task.node].set_base(base);
-    for (size_t i = 0; i < children.size(); ++i) {
-      const int32_t node = static_cast<int32_t>(base + children[i].first);
-      units[node].set_parent(static_cast<uint64_t>(task.node));
-      const size_t end = i + 1 < children.size() ? children[i + 1].second : task.end;
-      tasks.push_back({node, children[i].second, end, task.depth + 1});
+      if (task.begin == task.end) break;
+      std::vector<std::pair<uint8_t, size_t>> children;  // byte, first key
+      for (size_t i = task.begin; i < task.end; ++i) {
+        const uint8_t byte = keys[i].text[task.depth];
+        if (children.empty() || children.back().first != byte) children.emplace_back(byte, i);
+      }
+      const size_t base = place(children, &free_from);
+      if (base + 256 >= kMaxUnits) return false;
+      units[task.node].set_base(base);
+      only_child = children.size() == 1;
+      for (size_t i = 0; i < children.size(); ++i) {
+        const uint32_t node = static_cast<uint32_t>(base + children[i].first);
+        units[node].set_parent(task.node);
+        const size_t begin = children[i].second, end = i + 1 < children.size() ? children[i + 1].second : task.end;
+        if (only_child) task = {task.best, node, begin, end, task.depth + 1};
+        else tasks.push({best_score(begin, end), node, begin, end, task.depth + 1});
+      }
     }
   }
   while (units.size() > 1 && units.back().free()) units.pop_back();
   units.resize(units.size() + 256);  // a base plus any byte is inside
   units.shrink_to_fit();
   return true;
+}
+
+// The first base at which all children find a free unit; never 0.
+size_t Vocabulary::place(const std::vector<std::pair<uint8_t, size_t>>& children, size_t* free_from) {
+  const size_t first = children[0].first;
+  size_t at = std::max(*free_from, first + 1), taken = 0, tried = 0;
+  for (;; ++at) {
+    if (at + 512 > units.size()) units.resize(units.size() * 2);
+    ++tried;
+    if (!units[at].free()) {
+      ++taken;
+      continue;
+    }
+    bool fits = true;
+    for (const auto& child : children) fits = fits && units[at - first + child.first].free();
+    if (fits) break;
+  }
+  if (taken * 20 >= tried * 19) *free_from = at;  // that stretch is full: don't look there again
+  return at - first;
 }
 
 template <class Id>
@@ -433,30 +453,14 @@ class UnigramEncoder final : public Encoder {
     set_bounds();
   }
 
-  // The best path in exact arithmetic, and how far the next best is.
-  Result viterbi(const uint8_t* t, size_t size) {
-    if (nodes_.size() <= size) nodes_.resize(2 * size + 64);
-    Node* const nodes = nodes_.data();
+  // Offers every piece, from left to right, to the path that ends where it ends; a character without a piece is unknown.
+  template <class Before, class Offer>
+  void all_paths(const uint8_t* t, size_t size, Before&& before, Offer&& offer) const {
     const Unit* const units = vocabulary_.units.data();
     const float* const scores = vocabulary_.scores.data();
-    const double unknown = vocabulary_.unknown_score;
-    for (size_t i = 1; i <= size; ++i) nodes[i].best = nodes[i].second = -HUGE_VAL;
-    nodes[0].best = 0;
-    auto offer = [nodes](size_t end, double score, size_t start, int32_t id) {
-      Node& node = nodes[end];
-      if (score > node.best) {
-        node.second = node.best;
-        node.best = score;
-        node.start = static_cast<int32_t>(start);
-        node.id = id;
-      } else if (score > node.second) {
-        node.second = score;
-      }
-    };
-    int characters = 0;
-    for (size_t start = 0; start < size; ++characters) {
+    for (size_t start = 0; start < size;) {
       const size_t next = std::min(start + char_length(t[start]), size);
-      const double before = nodes[start].best;
+      const auto score = before(start);
       bool single = false;
       uint32_t node = 0;
       Unit unit = units[0];
@@ -466,13 +470,36 @@ class UnigramEncoder final : public Encoder {
         if (unit.parent_plus_1() != node + 1) break;
         node = child;
         if (const int32_t id = unit.id(); id >= 0) {
-          offer(at, before + scores[id], start, id);
+          offer(at, score + scores[id], start, id);
           single |= at == next;
         }
       }
-      if (!single) offer(next, before + unknown, start, -1);
+      if (!single) offer(next, score + vocabulary_.unknown_score, start, -1);
       start = next;
     }
+  }
+
+  // The best path in exact arithmetic, and how far the next best is.
+  Result viterbi(const uint8_t* t, size_t size) {
+    if (nodes_.size() <= size) nodes_.resize(2 * size + 64);
+    Node* const nodes = nodes_.data();
+    for (size_t i = 1; i <= size; ++i) nodes[i].best = nodes[i].second = -HUGE_VAL;
+    nodes[0].best = 0;
+    int characters = 0;
+    all_paths(
+        t, size,
+        [&](size_t start) {
+          ++characters;
+          return nodes[start].best;
+        },
+        [nodes](size_t end, double score, size_t start, int32_t id) {  // without branches: nobody could predict them
+          Node& node = nodes[end];
+          const bool better = score > node.best;
+          node.second = std::max(node.second, std::min(node.best, score));
+          node.best = std::max(node.best, score);
+          node.start = better ? static_cast<int32_t>(start) : node.start;
+          node.id = better ? id : node.id;
+        });
     double margin = HUGE_VAL;
     for (int32_t end = static_cast<int32_t>(size); end > 0; end = nodes[end].start)
       margin = std::min(margin, nodes[end].best - nodes[end].second);
@@ -493,39 +520,21 @@ class UnigramEncoder final : public Encoder {
   void exact(const uint8_t* t, size_t size) {
     if (exact_.size() <= size) exact_.resize(2 * size + 64);
     Exact* const nodes = exact_.data();
-    const Unit* const units = vocabulary_.units.data();
-    const float* const scores = vocabulary_.scores.data();
-    const float unknown = vocabulary_.unknown_score;
     for (size_t i = 1; i <= size; ++i) nodes[i].best = -HUGE_VALF;
     nodes[0].best = score_;
     size_t frontier = 0;
-    auto offer = [nodes, &frontier](size_t end, float score, size_t start, int32_t id) {
-      frontier = std::max(frontier, end);
-      if (score > nodes[end].best) nodes[end] = {score, static_cast<int32_t>(start), id};
-    };
-    for (size_t start = 0; start < size;) {
-      const size_t next = std::min(start + char_length(t[start]), size);
-      float before = nodes[start].best;
-      if (before < -kScoreReset || before > kScoreReset) {
-        for (size_t i = start; i <= std::max(frontier, start); ++i) nodes[i].best -= before;
-        before = 0.0f;
-      }
-      bool single = false;
-      uint32_t node = 0;
-      Unit unit = units[0];
-      for (size_t at = start; at < size;) {
-        const uint32_t child = unit.base() + t[at++];
-        unit = units[child];
-        if (unit.parent_plus_1() != node + 1) break;
-        node = child;
-        if (const int32_t id = unit.id(); id >= 0) {
-          offer(at, scores[id] + before, start, id);
-          single |= at == next;
-        }
-      }
-      if (!single) offer(next, unknown + before, start, -1);
-      start = next;
-    }
+    all_paths(
+        t, size,
+        [&](size_t start) {
+          const float before = nodes[start].best;
+          if (before >= -kScoreReset && before <= kScoreReset) return before;
+          for (size_t i = start; i <= std::max(frontier, start); ++i) nodes[i].best -= before;
+          return 0.0f;
+        },
+        [nodes, &frontier](size_t end, float score, size_t start, int32_t id) {
+          frontier = std::max(frontier, end);
+          if (score > nodes[end].best) nodes[end] = {score, static_cast<int32_t>(start), id};
+        });
     out_ += backtrack(t, size, nodes, out_);
     score_ = nodes[size].best;
     synced_ = out_;

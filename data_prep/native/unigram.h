@@ -45,6 +45,7 @@ struct Vocabulary {
 
  private:
   bool build_trie(const std::vector<Key>& keys);
+  size_t place(const std::vector<std::pair<uint8_t, size_t>>& children, size_t* free_from);
 };
 
 class Encoder {

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from data_prep.native.build import PAD_BYTES, NativeUnavailableError, library
 from data_prep.tokenizer import SentencePieceTokenizer
 
 TESTED_VERSIONS = ("0.2.3",)  # SentencePiece's tie-breaking by rounding is its version's own
-LOG2_LINES = 19  # of the chunk table: 2^19 lines of two chunks, 32 MB
+LOG2_LINES = 18  # of the chunk table: 2^18 lines of two chunks, 16 MB
 ID_SLACK = 32  # ids written past the end by whole copies
 SPACE = "\u2581"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # sentencepiece_model.proto
+
+
+class Piece(NamedTuple):
+    """One entry of the vocabulary; its id is its position."""
+
+    text: str
+    score: float
+    type: int
 
 
 def model_proto(tokenizer: SentencePieceTokenizer):
@@ -23,14 +33,19 @@ def model_proto(tokenizer: SentencePieceTokenizer):
     return proto
 
 
-def why_not_exact(proto) -> str:
+def read_pieces(proto) -> list[Piece]:
+    """The vocabulary (walking through the message itself is slow)."""
+    return [Piece(piece.piece, piece.score, piece.type) for piece in proto.pieces]
+
+
+def why_not_exact(proto, pieces: list[Piece]) -> str:
     """Why the encoder would not be exact for a model; empty where it is."""
     import sentencepiece
 
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
-    spaces = [piece for piece in proto.pieces if piece.piece == SPACE and piece.type == NORMAL]
-    in_trie = [piece for piece in proto.pieces if piece.type in (NORMAL, USER_DEFINED)]
-    byte_ids = [i for i, piece in enumerate(proto.pieces) if piece.type == BYTE]
+    normal = [piece for piece in pieces if piece.type == NORMAL]
+    user_defined = [piece for piece in pieces if piece.type == USER_DEFINED]
+    in_trie = [piece.text for piece in normal + user_defined]
     reasons = {
         f"sentencepiece {sentencepiece.__version__} was not tested": sentencepiece.__version__ not in TESTED_VERSIONS,
         "not a Unigram model": trainer.model_type != trainer.UNIGRAM,
@@ -40,22 +55,22 @@ def why_not_exact(proto) -> str:
         "it adds a dummy prefix": normalizer.add_dummy_prefix,
         "it removes extra whitespace": normalizer.remove_extra_whitespaces,
         "it does not escape whitespace": not normalizer.escape_whitespaces,
-        "it has no piece for a space": len(spaces) != 1,
-        "it has unused pieces": any(piece.type == UNUSED for piece in proto.pieces),
-        "its byte pieces are not 256 in a row": _bytes_out_of_order(proto, byte_ids),
-        "a piece has a space": any(" " in piece.piece for piece in in_trie),
-        "a user-defined piece has U+2581": any(SPACE in piece.piece for piece in in_trie if piece.type == USER_DEFINED),
-        "a piece's score is above 0": any(piece.score > 0 for piece in in_trie if piece.type == NORMAL),
-        "a piece is there twice": len({piece.piece for piece in in_trie}) != len(in_trie),
-        "a piece is empty or holds NUL": any(not piece.piece or "\0" in piece.piece for piece in in_trie),
+        "it has no piece for a space": [piece.text for piece in normal].count(SPACE) != 1,
+        "it has unused pieces": any(piece.type == UNUSED for piece in pieces),
+        "its byte pieces are not 256 in a row": not _bytes_in_a_row(pieces),
+        "a piece has a space": any(" " in text for text in in_trie),
+        "a user-defined piece has U+2581": any(SPACE in piece.text for piece in user_defined),
+        "a piece's score is above 0": any(piece.score > 0 for piece in normal),
+        "a piece is there twice": len(set(in_trie)) != len(in_trie),
+        "a piece is empty or holds NUL": any(not text or "\0" in text for text in in_trie),
     }
     return ", ".join(reason for reason, holds in reasons.items() if holds)
 
 
-def _bytes_out_of_order(proto, byte_ids: list[int]) -> bool:
-    first = byte_ids[0] if byte_ids else 0
+def _bytes_in_a_row(pieces: list[Piece]) -> bool:
+    ids = [i for i, piece in enumerate(pieces) if piece.type == BYTE]
     wanted = [f"<0x{value:02X}>" for value in range(256)]
-    return byte_ids != list(range(first, first + 256)) or [proto.pieces[i].piece for i in byte_ids] != wanted
+    return [pieces[i].text for i in ids] == wanted and ids[-1] - ids[0] == 255
 
 
 class NativeUnigram:
@@ -72,27 +87,27 @@ class NativeUnigram:
     def __init__(self, tokenizer: SentencePieceTokenizer, *, log2_lines: int = LOG2_LINES) -> None:
         self._handle = None
         proto = model_proto(tokenizer)
-        if reason := why_not_exact(proto):
+        pieces = read_pieces(proto)
+        if reason := why_not_exact(proto, pieces):
             raise NativeUnavailableError(reason)
         self._lib = library()
         self.tokenizer = tokenizer
-        self._handle = self._new(proto, log2_lines)
+        self._handle = self._new(pieces, log2_lines)
         if not self._handle:
             raise NativeUnavailableError("no memory for the chunk table")
         self._ids = np.empty(0, dtype=tokenizer.dtype)
 
-    def _new(self, proto, log2_lines: int) -> int | None:
-        chosen = [(i, piece) for i, piece in enumerate(proto.pieces) if piece.type in (NORMAL, USER_DEFINED)]
-        keys = [piece.piece.replace(SPACE, " ").encode("utf-8") for _, piece in chosen]
+    def _new(self, pieces: list[Piece], log2_lines: int) -> int | None:
+        ids = np.array([i for i, piece in enumerate(pieces) if piece.type in (NORMAL, USER_DEFINED)], dtype=np.int32)
+        keys = [pieces[i].text.replace(SPACE, " ").encode("utf-8") for i in ids.tolist()]
         offsets = np.concatenate(([0], np.cumsum([len(key) for key in keys]))).astype(np.int64)
-        ids = np.array([i for i, _ in chosen], dtype=np.int32)
-        scores = np.array([piece.score for piece in proto.pieces], dtype=np.float32)
-        for i, piece in chosen:
+        scores = np.array([piece.score for piece in pieces], dtype=np.float32)
+        for i, piece in enumerate(pieces):
             if piece.type == USER_DEFINED:  # unigram_model.cc, GetUserDefinedScore
-                scores[i] = np.float32(0.1 * (len(piece.piece.encode("utf-8")) - 1))
-        lowest = min(piece.score for piece in proto.pieces if piece.type == NORMAL)
+                scores[i] = np.float32(0.1 * (len(piece.text.encode("utf-8")) - 1))
+        lowest = min(piece.score for piece in pieces if piece.type == NORMAL)
         unknown = np.float32(lowest) - np.float32(10.0)  # unigram_model.cc, kUnkPenalty
-        byte_base = next(i for i, piece in enumerate(proto.pieces) if piece.type == BYTE)
+        byte_base = next(i for i, piece in enumerate(pieces) if piece.type == BYTE)
         blob = b"".join(keys) + bytes(PAD_BYTES)
         arrays = (blob, offsets.ctypes.data, ids.ctypes.data, len(ids), scores.ctypes.data)
         width = self.tokenizer.dtype.itemsize

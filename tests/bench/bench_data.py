@@ -1,9 +1,11 @@
 """How fast text becomes shards, against what else there is: paired ratios, each round on text that nobody has seen yet.
 
-    python -m tests.bench.bench_data [--corpus DIR] [--tokenizer DIR] [--rounds 5] [--slice-mb 100]
+    python -m tests.bench.bench_data [--corpus DIR] [--field text] [--tokenizer DIR] [--rounds 5] [--slice-mb 50]
 
-Each contender runs in a fresh process on the same slice of JSON lines; imports and loading the model are not counted.
-Every output is compared with Megatron's, byte for byte. Without --corpus, the text files of this Python are the corpus.
+Each contender runs in a fresh process on the same slice of JSON lines; imports and loading the model are not counted (but
+for the 0.1 s in which Megatron's pool worker loads its own). Every output is compared with Megatron's, byte for byte.
+Two processes against one: the whole corpus by ``binarize``, everything counted. Without --corpus, the text files of this
+Python are the corpus.
 """
 
 from __future__ import annotations
@@ -18,18 +20,46 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
 
+from data_prep.sources import SourceSpec
+from data_prep.sources.files import expand, line_blocks
+from data_prep.sources.jsonl import SUFFIXES
 from data_prep.tokenizer import load_tokenizer, train_unigram
 
 FIELD = "text"
 RATIO_TO = "megatron"
-CONTENDERS = ("megatron", "datatrove", "plain", "fast", "fast_split", "fast_2")
+CONTENDERS = ("megatron", "datatrove", "plain", "fast")
+WORKERS = {"one": 1, "two": 2}
+PARTS = 8  # shards of the corpus when one process is compared with two
 
 
 # --- what runs in a process of its own -------------------------------------------------------------------------------
+
+
+@dataclass
+class Clock:
+    """Seconds and CPU seconds of this process and of its children that have ended, between enter and exit."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def __enter__(self) -> Clock:
+        self.wall_s, self.cpu_s = -time.perf_counter(), -cpu_seconds()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall_s += time.perf_counter()
+        self.cpu_s += cpu_seconds()
+
+
+def cpu_seconds() -> float:
+    """Of this process and its children so far."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 class MegatronEncoder:
@@ -50,7 +80,7 @@ class MegatronEncoder:
         return {FIELD: ids}, {FIELD: [len(ids)]}, len(line)
 
 
-def run_megatron(corpus: Path, model: Path, out: Path) -> float:
+def run_megatron(corpus: Path, model: Path, out: Path) -> Clock:
     """The loop of tools/preprocess_data.py with one worker."""
     import multiprocessing
 
@@ -58,20 +88,19 @@ def run_megatron(corpus: Path, model: Path, out: Path) -> float:
 
     encoder = MegatronEncoder(str(model))
     dtype = DType.optimal_dtype(load_tokenizer(model).vocab_size)
-    pool = multiprocessing.get_context("fork").Pool(1, initializer=encoder.start)
-    started_s = time.perf_counter()
-    with open(corpus, encoding="utf-8") as lines:
-        builder = IndexedDatasetBuilder(str(out / "shard_00000.bin"), dtype=dtype)
-        for document, lengths, _ in pool.imap(encoder.encode, lines, 32):
-            builder.add_document(document[FIELD], lengths[FIELD])
-        builder.finalize(str(out / "shard_00000.idx"))
-    seconds = time.perf_counter() - started_s
-    pool.close()
-    pool.join()
-    return seconds
+    with Clock() as clock:
+        pool = multiprocessing.get_context("fork").Pool(1, initializer=encoder.start)
+        with open(corpus, encoding="utf-8") as lines:
+            builder = IndexedDatasetBuilder(str(out / "shard_00000.bin"), dtype=dtype)
+            for document, lengths, _ in pool.imap(encoder.encode, lines, 32):
+                builder.add_document(document[FIELD], lengths[FIELD])
+            builder.finalize(str(out / "shard_00000.idx"))
+        pool.close()
+        pool.join()
+    return clock
 
 
-def run_datatrove(corpus: Path, model: Path, out: Path) -> float:
+def run_datatrove(corpus: Path, model: Path, out: Path) -> Clock:
     """datatrove's pipeline with the same vocabulary in a tokenizer.json (its ids are not sentencepiece's)."""
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.tokens import MegatronDocumentTokenizer
@@ -79,10 +108,10 @@ def run_datatrove(corpus: Path, model: Path, out: Path) -> float:
     tokenizer_json = out / "tokenizer.json"
     _as_tokenizer_json(model, tokenizer_json)
     reader = JsonlReader(str(corpus.parent), glob_pattern=corpus.name, text_key=FIELD, id_key="none")
-    writer = MegatronDocumentTokenizer(str(out / "dt"), str(tokenizer_json), eos_token="</s>")
-    started_s = time.perf_counter()
-    writer.run(reader.run(rank=0, world_size=1), rank=0, world_size=1)
-    return time.perf_counter() - started_s
+    writer = MegatronDocumentTokenizer(str(out / "dt"), tokenizer_name_or_path=str(tokenizer_json), eos_token="</s>")
+    with Clock() as clock:
+        writer.run(reader.run(rank=0, world_size=1), rank=0, world_size=1)
+    return clock
 
 
 def _as_tokenizer_json(model: Path, target: Path) -> None:
@@ -97,47 +126,47 @@ def _as_tokenizer_json(model: Path, target: Path) -> None:
     tokenizer.save(str(target))
 
 
-def _run_ours(corpus: Path, model: Path, out: Path, *, workers: int, parts: int) -> float:
-    from data_prep.binarize import binarize
+def run_ours(corpus: Path, model: Path, out: Path) -> Clock:
+    """One shard by one process that is ready."""
+    from data_prep import binarize as module
     from data_prep.encode import make_encoder
-    from data_prep.sources import SourceSpec
 
     tokenizer = load_tokenizer(model)
     spec = SourceSpec(name="c", paths=(str(corpus),), field=FIELD, heldout_frac=0.0)
-    shard_bytes = corpus.stat().st_size // parts + 1
-    if workers > 1:  # spawned workers load the model themselves, and that is counted
-        started_s = time.perf_counter()
-        binarize(spec, tokenizer=tokenizer, data_dir=out, workers=workers, shard_bytes=shard_bytes)
-        return time.perf_counter() - started_s
-    from data_prep import binarize as module
-
-    plan = module.make_plan(spec, tokenizer=tokenizer, data_dir=out, shard_bytes=shard_bytes)
+    plan = module.make_plan(spec, tokenizer=tokenizer, data_dir=out, shard_bytes=corpus.stat().st_size + 1)
     encoder = make_encoder(tokenizer)
-    started_s = time.perf_counter()
-    for shard in range(plan.num_shards):
-        module.write_shard(plan, shard, encoder=encoder, advance=lambda _: None)
-    module.finish(plan)
-    return time.perf_counter() - started_s
+    with Clock() as clock:
+        module.write_shard(plan, 0, encoder=encoder, advance=lambda _: None)
+        module.finish(plan)
+    return clock
 
 
-RUN: dict[str, Callable[[Path, Path, Path], float]] = {
+def run_workers(corpus: Path, model: Path, out: Path, *, workers: int) -> Clock:
+    """The whole job, start included, as ``windtunnel tokenize`` does it."""
+    from data_prep.binarize import binarize
+
+    spec = SourceSpec(name="c", paths=(str(corpus),), field=FIELD, heldout_frac=0.0)
+    shard_bytes = corpus.stat().st_size // PARTS + 1
+    with Clock() as clock:
+        binarize(spec, tokenizer=load_tokenizer(model), data_dir=out, workers=workers, shard_bytes=shard_bytes)
+    return clock
+
+
+RUN: dict[str, Callable[[Path, Path, Path], Clock]] = {
     "megatron": run_megatron,
     "datatrove": run_datatrove,
-    "plain": lambda corpus, model, out: _run_ours(corpus, model, out, workers=1, parts=1),
-    "fast": lambda corpus, model, out: _run_ours(corpus, model, out, workers=1, parts=1),
-    "fast_split": lambda corpus, model, out: _run_ours(corpus, model, out, workers=1, parts=8),
-    "fast_2": lambda corpus, model, out: _run_ours(corpus, model, out, workers=2, parts=8),
+    "plain": run_ours,
+    "fast": run_ours,
+    "one": lambda corpus, model, out: run_workers(corpus, model, out, workers=1),
+    "two": lambda corpus, model, out: run_workers(corpus, model, out, workers=2),
 }
 
 
 def child(name: str, corpus: Path, model: Path, out: Path) -> None:
     """Runs one contender here and prints seconds, CPU seconds of all its processes, and peak memory of any."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = RUN[name](corpus, model, out)
-    own_2, children_2 = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = sum(b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in ((own, own_2), (children, children_2)))
-    peak_kb = max(own_2.ru_maxrss, children_2.ru_maxrss)
-    print(json.dumps({"wall_s": seconds, "cpu_s": cpu_s, "peak_mb": peak_kb / 1000}))
+    clock = RUN[name](corpus, model, out)
+    usage = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps(asdict(clock) | {"peak_mb": max(one.ru_maxrss for one in usage) / 1000}))
 
 
 # --- what drives them ------------------------------------------------------------------------------------------------
@@ -157,18 +186,29 @@ def python_files() -> Iterator[bytes]:
                     yield orjson.dumps({"file": path.name, FIELD: text}) + b"\n"
 
 
-def corpus_lines(corpus: Path | None) -> Iterator[bytes]:
-    """Lines of all JSON-lines files of a folder, one after another."""
+def corpus_lines(corpus: Path | None, *, field: str) -> Iterator[bytes]:
+    """The usable records of all JSON-lines files below a folder (.gz and .zst too), their text under ``FIELD``."""
     if corpus is None:
         yield from python_files()
         return
-    for path in sorted(corpus.glob("*.jsonl")):
-        with open(path, "rb") as file:
-            yield from file
+    for path in expand(SourceSpec(name="corpus", paths=(str(corpus),)), suffixes=SUFFIXES):
+        for _, block in line_blocks(path, start=0, end=1 << 62, block_bytes=1 << 20):
+            for line in block.splitlines():
+                yield from _usable(line, field=field)
+
+
+def _usable(line: bytes, *, field: str) -> Iterator[bytes]:
+    """The line if it is a record with a text; Megatron's loop would stop at any other."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return
+    if isinstance(value, dict) and isinstance(value.get(field), str) and value[field]:
+        yield (line if field == FIELD else orjson.dumps({FIELD: value[field]})) + b"\n"
 
 
 def slices(lines: Iterator[bytes], *, count: int, size_bytes: int, folder: Path) -> list[Path]:
-    """``count`` files of about ``size_bytes``, of different text."""
+    """``count`` files of about ``size_bytes``, of different text; fewer and smaller ones where there is not that much."""
     made = []
     for number in range(count):
         path, written = folder / f"slice_{number}.jsonl", 0
@@ -178,9 +218,10 @@ def slices(lines: Iterator[bytes], *, count: int, size_bytes: int, folder: Path)
                 written += len(line)
                 if written >= size_bytes:
                     break
-        if written < size_bytes // 2:
+        if written >= size_bytes // 2 or (written and not made):
+            made.append(path)
+        if written < size_bytes:
             break
-        made.append(path)
     return made
 
 
@@ -197,14 +238,6 @@ def measure(name: str, corpus: Path, model: Path, out: Path) -> dict[str, float]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def same_bytes(theirs: Path, ours: Path) -> bool:
-    """Whether our only shard is theirs; several parts are compared end to end (.bin)."""
-    shards = sorted(ours.glob("c/*/train/shard_*.bin"))
-    if b"".join(p.read_bytes() for p in shards) != (theirs / "shard_00000.bin").read_bytes():
-        return False
-    return len(shards) > 1 or shards[0].with_suffix(".idx").read_bytes() == (theirs / "shard_00000.idx").read_bytes()
-
-
 def run_rounds(parts: list[Path], model: Path, names: list[str], folder: Path) -> dict[str, list[dict[str, float]]]:
     """All contenders on each slice, in an order that turns with the round."""
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -213,42 +246,40 @@ def run_rounds(parts: list[Path], model: Path, names: list[str], folder: Path) -
         for name in names[number % len(names) :] + names[: number % len(names)]:
             if (seconds := measure(name, corpus, model, outs[name])) is not None:
                 results[name].append(seconds | {"mb": corpus.stat().st_size / 1e6})
-        for name in names:
-            ours = name not in ("megatron", "datatrove") and outs[name].is_dir()
-            if ours and not same_bytes(outs["megatron"], outs[name]):
-                raise SystemExit(f"round {number}: {name} is not byte-identical to Megatron's builder")
+        right = outs[names[0]]
+        for name in names[1:]:
+            if name != "datatrove" and outs[name].is_dir() and not same_bytes(right, outs[name]):
+                raise SystemExit(f"round {number}: {name}'s bytes are not those of {names[0]}")
         subprocess.run(["rm", "-r", str(folder / f"round_{number}")], check=True)
     return results
 
 
+def same_bytes(right: Path, ours: Path) -> bool:
+    """Whether two folders have the same shards."""
+    shards = [sorted(folder.rglob("shard_*.bin")) + sorted(folder.rglob("shard_*.idx")) for folder in (right, ours)]
+    return len(shards[0]) == len(shards[1]) > 0 and all(a.read_bytes() == b.read_bytes() for a, b in zip(*shards, strict=True))
+
+
 def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """Medians of paired ratios as a Markdown table."""
-    base = results[RATIO_TO]
-    lines = [
-        "| | MB/s | MB/CPU-s | wall, against Megatron's | per core (CPU time) | peak MB a process |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Medians (least to most) of paired ratios as a Markdown table; ratios are against the first row."""
+    base = next(iter(results.values()))
+    lines = ["| | MB/s | MB/CPU-s | wall ratio | per core (CPU time) | peak MB a process |", "|---|---|---|---|---|---|"]
     for name, runs in results.items():
         if not runs:
             lines.append(f"| {name} | not installed | | | | |")
             continue
-        wall = statistics.median(b["wall_s"] / r["wall_s"] for b, r in zip(base, runs, strict=True))
-        cpu = [b["cpu_s"] / r["cpu_s"] for b, r in zip(base, runs, strict=True)]
-        speed = statistics.median(r["mb"] / r["wall_s"] for r in runs)
-        core = statistics.median(r["mb"] / r["cpu_s"] for r in runs)
-        peak = max(r["peak_mb"] for r in runs)
-        spread = f"{statistics.median(cpu):.2f} ({min(cpu):.1f} to {max(cpu):.1f})"
-        lines.append(f"| {name} | {speed:.1f} | {core:.1f} | {wall:.2f} | {spread} | {peak:.0f} |")
-    if results.get("fast_2") and results.get("fast_split"):
-        two = statistics.median(
-            a["wall_s"] / b["wall_s"] for a, b in zip(results["fast_split"], results["fast_2"], strict=True)
-        )
-        lines.append(f"\nTwo processes against one, same shards: {two:.2f}")
+        ratios = [spread([b[key] / r[key] for b, r in zip(base, runs, strict=True)]) for key in ("wall_s", "cpu_s")]
+        speeds = [f"{statistics.median(r['mb'] / r[key] for r in runs):.1f}" for key in ("wall_s", "cpu_s")]
+        lines.append(f"| {' | '.join([name, *speeds, *ratios])} | {max(r['peak_mb'] for r in runs):.0f} |")
     return "\n".join(lines)
 
 
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
 def bench_tokenizer(chosen: str, lines: Iterator[bytes], *, vocab_size: int, folder: Path) -> Path:
-    """The model to use: the one given, or one trained on the corpus's first 20 MB."""
+    """The model to use: the one given, or one trained on the corpus's first 20 MB (which no round sees)."""
     if chosen:
         return load_tokenizer(chosen).path
 
@@ -265,29 +296,44 @@ def bench_tokenizer(chosen: str, lines: Iterator[bytes], *, vocab_size: int, fol
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="folder of .jsonl files with a field 'text'")
+    parser.add_argument("--corpus", type=Path, help="folder of JSON-lines files")
+    parser.add_argument("--field", default=FIELD, help="key of the text")
     parser.add_argument("--tokenizer", default="", help="a SentencePiece model; trained on the corpus where absent")
     parser.add_argument("--vocab-size", type=int, default=32_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--slice-mb", type=float, default=100)
-    parser.add_argument("--only", default=",".join(CONTENDERS), help="contenders, by comma")
+    parser.add_argument("--slice-mb", type=float, default=50)
+    parser.add_argument("--only", default=",".join((*CONTENDERS, *WORKERS)), help="contenders, by comma")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         name, corpus, model, out = arguments.child
         child(name, Path(corpus), Path(model), Path(out))
         return
-    names = list(dict.fromkeys([RATIO_TO, *arguments.only.split(",")]))
+    only = arguments.only.split(",")
     with tempfile.TemporaryDirectory(prefix="bench_data.") as scratch:
-        folder, lines = Path(scratch), corpus_lines(arguments.corpus)
+        folder, lines = Path(scratch), corpus_lines(arguments.corpus, field=arguments.field)
         model = bench_tokenizer(arguments.tokenizer, lines, vocab_size=arguments.vocab_size, folder=folder)
         parts = slices(lines, count=arguments.rounds, size_bytes=int(arguments.slice_mb * 1e6), folder=folder)
-        print(
-            f"{len(parts)} rounds of {arguments.slice_mb:g} MB of JSON lines, {load_tokenizer(model).vocab_size} pieces",
-            file=sys.stderr,
-        )
+        if not parts:
+            raise SystemExit(f"{arguments.corpus}: no record with a text in {arguments.field!r} beyond what the tokenizer took")
+        report(parts, model, only=only, folder=folder, rounds=arguments.rounds)
+
+
+def report(parts: list[Path], model: Path, *, only: list[str], folder: Path, rounds: int) -> None:
+    """Runs and prints both tables."""
+    size_mb, pieces = sum(part.stat().st_size for part in parts) / 1e6, load_tokenizer(model).vocab_size
+    names = [name for name in CONTENDERS if name == RATIO_TO or name in only]
+    if len(names) > 1:
+        print(f"{len(parts)} rounds, {size_mb:.0f} MB of JSON lines in all, {pieces} pieces")
         print(table(run_rounds(parts, model, names, folder)))
-        print("\nEvery output was byte-identical to Megatron's (datatrove's ids are its own).")
+        print("Every output was byte-identical to that of Megatron's builder (datatrove's ids are its own).\n")
+    if "two" in only:
+        whole = folder / "whole.jsonl"
+        with open(whole, "wb") as file:
+            for part in parts:
+                file.write(part.read_bytes())
+        print(f"Two processes against one: {rounds} rounds of {size_mb:.0f} MB in {PARTS} shards, start included")
+        print(table(run_rounds([whole] * rounds, model, list(WORKERS), folder)))
 
 
 if __name__ == "__main__":

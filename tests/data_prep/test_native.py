@@ -13,7 +13,7 @@ from data_prep.encode import CHECK_MODULUS, FastEncoder, PlainEncoder, make_enco
 from data_prep.errors import ExactnessError
 from data_prep.native import build
 from data_prep.native.build import NativeUnavailableError
-from data_prep.native.unigram import NativeUnigram, model_proto, padded, why_not_exact
+from data_prep.native.unigram import NativeUnigram, model_proto, padded, read_pieces, why_not_exact
 from data_prep.sources.block import Block, from_documents, split_key
 from data_prep.sources.spec import Document, Segment
 from data_prep.tokenizer import SentencePieceTokenizer, load_tokenizer
@@ -142,7 +142,8 @@ def _unused(proto) -> None:
 )
 def test_other_models_use_sentencepiece(tokenizer: SentencePieceTokenizer, tmp_path: Path, edit, reason: str) -> None:
     other = change(tokenizer, tmp_path / "other.model", edit)
-    assert reason in why_not_exact(model_proto(other))
+    proto = model_proto(other)
+    assert reason in why_not_exact(proto, read_pieces(proto))
     encoder = make_encoder(other)
     assert not encoder.fast
     assert reason in encoder.description
