@@ -10,7 +10,7 @@ RUN     ?= runs/demo
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test test-312 test-slow test-slurm test-slurm-core lint parity bench bench-data bench-dedup bench-plan clean
+.PHONY: help env demo test test-312 test-slow test-slurm test-slurm-core lint parity transfer bench bench-data bench-dedup bench-plan clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -69,6 +69,11 @@ test-slurm-core: env  ## of these the ones that take seconds each
 
 parity: env  ## any YAML list of layouts against one process: make parity LAYOUTS=file.yaml
 	$(BIN)/python -m tests.parity $(LAYOUTS)
+
+transfer: env  ## the muP transfer study; goes on where it stopped: make transfer OUT=dir starts another
+	@mkdir -p $(or $(OUT),recipe/studies/transfer)
+	$(BIN)/python -W ignore -m tests.transfer.study --results $(or $(OUT),recipe/studies/transfer)/points.jsonl
+	$(BIN)/python -m tests.transfer.draw $(or $(OUT),recipe/studies/transfer)
 
 bench: bench-data bench-plan  ## the benchmarks
 

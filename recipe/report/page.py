@@ -14,6 +14,7 @@ from recipe.report.coordinates import HEIGHT, WIDTH, coordinate_check
 from recipe.report.heldout import ORDERS, evaluations, heldout_rows, victories
 from recipe.report.rings import RADIUS, ring
 from recipe.report.summary import COMPARED, facts, lead, tiles
+from recipe.report.transfer import transfer_pictures
 from recipe.rundir import RunDir
 from recipe.units import format_count
 
@@ -45,6 +46,7 @@ def render(views: Sequence[RunView]) -> str:
         zip=zip, rows=heldout_rows(views), orders=ORDERS, has_samples=any(view.samples for view in views),
         evaluations=evaluations(views), victories=victories,
         coordinates=[coordinate_check(view) for view in views], panel_size=(WIDTH, HEIGHT),
+        transfer=transfer_pictures(),
         css=Markup((ASSETS / "style.css").read_text(encoding="utf-8")),
         js=Markup((ASSETS / "charts.js").read_text(encoding="utf-8")),
     )

@@ -21,6 +21,7 @@ class Curve:
         job: Everything but lr and seed.
         start: Where the sweep begins, in grid steps from BASE_LR.
         seeds: Near the minimum; elsewhere one.
+        shared: Grid steps at which all seeds run, too, so that sizes can be compared there.
     """
 
     part: str
@@ -29,6 +30,7 @@ class Curve:
     job: Job
     start: int = 0
     seeds: int = 2
+    shared: tuple[int, ...] = ()
 
     def at(self, step: int, seed: int) -> Job:
         """The job at one grid step."""
@@ -38,10 +40,10 @@ class Curve:
 def curves() -> Iterator[Curve]:
     """Every curve, cheap ones of a part first."""
     for width in WIDTHS:
-        seeds = {64: 4, 128: 3}.get(width, 2)
-        yield Curve("width", "minicpm", width, Job(width=width), seeds=seeds)
+        seeds = {64: 4, 128: 3, 256: 3}.get(width, 2)
+        yield Curve("width", "minicpm", width, Job(width=width), seeds=seeds, shared=(-1, 0, 1))
         start = {64: -4, 128: -6, 256: -8, 512: -10}[width]  # lr ∝ 1/width, as theory expects
-        yield Curve("width", "standard", width, Job(kind="standard", width=width, init_std=0.02), start, seeds=seeds)
+        yield Curve("width", "standard", width, Job(kind="standard", width=width, init_std=0.02), start, seeds=min(seeds, 3))
     for depth in DEPTHS:
         yield Curve("depth", "minicpm", depth, Job(depth=depth))
         yield Curve("depth", "completep", depth, Job(kind="completep", depth=depth))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, log, sqrt
+from math import inf, log, nan, sqrt
 from statistics import fmean
 
 import numpy as np
@@ -13,6 +13,7 @@ from tests.transfer.curves import BASE_LR, STEP, Curve
 
 WINDOW = 2  # grid steps around the minimum that a parabola is fitted to
 CONFIDENCE = 0.95
+COMPARED_SEEDS = 2  # levels of loss are the first two seeds': every curve has these
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Minimum:
     Attributes:
         lr, low, high: Where a parabola through loss over log lr has its minimum, and its 95 % interval; infinite (and
             lr the grid's best) where the losses don't bend upwards.
-        loss: The parabola's, averaged over the seeds.
+        loss: The parabola's, averaged over the first two seeds.
         grid_lr: The best of the rates tried, by the mean over seeds.
     """
 
@@ -39,11 +40,11 @@ class Minimum:
 
 
 def mean_losses(found: Mapping[tuple[int, int], float]) -> dict[int, float]:
-    """Grid step -> loss, as if every seed had been run everywhere: a seed's offset is taken out first."""
+    """Grid step -> loss, as if every seed had been run everywhere: each seed's level is taken out, the first two's put back."""
     seeds = sorted({seed for _, seed in found})
     shared = [step for step in {step for step, _ in found} if all((step, seed) in found for seed in seeds)]
     level = {seed: fmean(found[step, seed] for step in shared) for seed in seeds}
-    middle = fmean(level.values())
+    middle = fmean(level[seed] for seed in seeds[:COMPARED_SEEDS])
     steps = sorted({step for step, _ in found})
     return {step: middle + fmean(found[step, seed] - level[seed] for seed in seeds if (step, seed) in found) for step in steps}
 
@@ -67,7 +68,7 @@ def minimum(found: Mapping[tuple[int, int], float]) -> Minimum:
     gradient = np.array([slope / (2 * bend**2), -1 / (2 * bend)])
     half = stats.t.ppf((1 + CONFIDENCE) / 2, free) * sqrt(gradient @ covariance[:2, :2] @ gradient)
     low, middle, high = (BASE_LR * STEP ** (best + at + side * half) for side in (-1, 0, 1))
-    return Minimum(middle, low, high, fmean(solved[2:]) - bend * at * at, grid_lr)
+    return Minimum(middle, low, high, fmean(solved[2 : 2 + COMPARED_SEEDS]) - bend * at * at, grid_lr)
 
 
 def moved(minima: Sequence[Minimum], *, grid: bool = False) -> float:
@@ -88,11 +89,21 @@ def exponent(sizes: Sequence[float], minima: Sequence[Minimum]) -> float:
 
 
 def falls_near_best(group: Sequence[tuple[Curve, Mapping[tuple[int, int], float]]], *, base: Minimum) -> dict[int, bool]:
-    """Grid step -> whether loss falls with size there, at the steps around the base model's best that all curves have."""
-    means = [mean_losses(found) for _, found in group]
+    """Grid step -> whether loss falls with size there, at the three steps around the base model's best.
+
+    Neighbours in size are compared over the seeds that both have at that step.
+    """
     best = round(log(base.grid_lr / BASE_LR) / log(STEP))
-    steps = [step for step in range(best - 1, best + 2) if all(step in one for one in means)]
-    return {step: all(wide[step] < narrow[step] for narrow, wide in pairwise(means)) for step in steps}
+    every = [found for _, found in group]
+    return {
+        step: all(_mean_gap(narrow, wide, step) < 0 for narrow, wide in pairwise(every)) for step in range(best - 1, best + 2)
+    }
+
+
+def _mean_gap(narrow: Mapping[tuple[int, int], float], wide: Mapping[tuple[int, int], float], step: int) -> float:
+    """Wide less narrow; not a number (which is not below 0) where no seed has both."""
+    gaps = [wide[at] - loss for at, loss in narrow.items() if at[0] == step and at in wide]
+    return fmean(gaps) if gaps else nan
 
 
 def regret(found: Mapping[tuple[int, int], float], at_lr: float) -> float:

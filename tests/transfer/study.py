@@ -46,7 +46,7 @@ class Points:
 
 
 def sweep(curve: Curve, loss: Callable[[Job], float]) -> dict[tuple[int, int], float]:
-    """Walks the grid until the minimum of seed 1 has REACH steps on both sides, then repeats the three middle ones.
+    """Walks the grid until the minimum of seed 1 has REACH steps on both sides, then repeats the middle ones with other seeds.
 
     Returns:
         (grid step, seed) -> loss.
@@ -61,7 +61,7 @@ def sweep(curve: Curve, loss: Callable[[Job], float]) -> dict[tuple[int, int], f
             break
         found[missing[0], 1] = loss(curve.at(missing[0], 1))
     for seed in range(2, curve.seeds + 1):
-        for step in (best - 1, best, best + 1):
+        for step in sorted({best - 1, best, best + 1, *curve.shared}):
             found[step, seed] = loss(curve.at(step, seed))
     return found
 
