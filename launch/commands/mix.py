@@ -32,6 +32,7 @@ def mix(
 
     Example: windtunnel mix demo --target-tokens 5M --confirm-width 2 --workers 2
     """
+    import sys
     from pathlib import Path
 
     from launch.search.mix.check import spec_of
@@ -51,4 +52,4 @@ def mix(
     with conducting(study, workers=workers, cluster=cluster) as run:
         found = MixStudy(spec, config, run, at_hand=at_hand_tokens(study)).conduct()
     study.keep_results()
-    typer.echo(write_report(study, found))
+    typer.echo(write_report(study, found, command=["windtunnel", *sys.argv[1:]]))

@@ -31,6 +31,7 @@ def sweep(
 
     Example: windtunnel sweep demo --trials 64 --workers 2 --confirm-width 4
     """
+    import sys
     from pathlib import Path
 
     from launch.search.setup import conducting, make_study
@@ -49,4 +50,4 @@ def sweep(
     with conducting(study, workers=workers, cluster=cluster) as run:
         found = Sweep(spec, config, run).conduct()
     study.keep_results()
-    typer.echo(write_report(study, found))
+    typer.echo(write_report(study, found, command=["windtunnel", *sys.argv[1:]]))

@@ -18,6 +18,11 @@ from data_prep.atomic import write_json, write_text
 from launch.search.errors import SearchError
 from launch.search.trial import Result, Trial
 
+FILES = (
+    "`study.json` has what was asked, `recipe.yaml` the recipe, `environment.json` versions and digests of the data,\n"
+    "`results.jsonl` every trial, `proposal.yaml` the fragment for a recipe."
+)
+
 
 @dataclass(frozen=True)
 class Study:
