@@ -1,0 +1,1 @@
+"""Agents with ReAct prompting: environments behind one interface, and the loop that plays them."""
