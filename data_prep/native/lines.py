@@ -1,4 +1,4 @@
-"""The JSON-lines reader from Python: a block of lines to the texts of one field."""
+"""The JSON-lines reader from Python: a block of lines to the texts of one field, and the keys that choose the split."""
 
 from __future__ import annotations
 
@@ -43,3 +43,10 @@ class NativeJsonl:
         self._lib.wt_extract(raw.ctypes.data, len(lines), field, len(field), self._seed, *pointers, ctypes.addressof(counts))
         documents, odd, num_lines = counts[0], counts[1], counts[2]
         return self._blob, self._offsets[: documents + 1], self._keys[:documents], self._odd[:odd], num_lines
+
+
+def split_keys(blob: np.ndarray, offsets: np.ndarray, *, seed: int) -> np.ndarray:
+    """xxh64 of each text. uint8 [bytes], int64 [n + 1] -> uint64 [n]"""
+    keys = np.empty(len(offsets) - 1, dtype=np.uint64)
+    library().wt_keys(blob.ctypes.data, offsets.ctypes.data, len(keys), seed, keys.ctypes.data)
+    return keys

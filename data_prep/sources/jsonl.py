@@ -5,6 +5,7 @@ What counts as JSON is what orjson takes: strict UTF-8, no NaN, no lone surrogat
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def parse(raw: bytes, *, file: str, line: int, offset: int) -> dict[str, Any] | 
     def reject(kind: str, why: str) -> Reject:
         return Reject(kind, why, file, line, offset, raw[:80].decode("utf-8", "backslashreplace"))
 
+    if offset == 0:
+        raw = raw.removeprefix(codecs.BOM_UTF8)  # a mark of the file, no part of its first record
     if not raw.strip():
         return reject("empty", "the line is blank")
     try:

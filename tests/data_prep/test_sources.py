@@ -119,6 +119,56 @@ def test_compiled_reader_sees_what_orjson_sees(tmp_path: Path, texts: list[str],
     assert [(r.kind, r.line) for r in rejects] == [(r.kind, r.line) for r in wanted if not isinstance(r, Document)]
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_byte_order_mark_and_carriage_returns(tmp_path: Path, fast: bool) -> None:
+    """What editors on Windows write: a mark before the first record, two characters at each line's end."""
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"text": "one"}\r\n{"text": "two"}\r\n\xef\xbb\xbf{"text": "three"}')
+    got = list(blocks(SourceSpec(name="c"), Piece(str(path), 0, 1 << 40, path.stat().st_size), fast=fast))
+    assert [text for block in got for text in block.texts()] == [b"one", b"two"]
+    assert [(r.kind, r.line) for block in got for r in block.rejects] == [("not json", 3)]  # only the file's first bytes
+
+
+COLUMNS = {
+    "plain": (["one", "two", "é中\U0001f600"] * 50, "string"),
+    "large": (["one", "two"] * 50, "large_string"),
+    "odd": (["one", None, "", "two", None, "", ""] * 30, "string"),
+    "only odd": ([None, ""], "string"),
+    "no rows": ([], "string"),
+    "bytes": ([b"one", b"\xff\xfe", b"two", None], "binary"),
+    "long": (["x" * 3_000_000, "y", "z" * 2_000_000], "string"),
+    "repeated": (["the same text again"] * 40_000, "string"),
+}
+
+
+@pytest.mark.skipif(not any(shutil.which(name) for name in ("c++", "g++", "clang++")), reason="no C++ compiler on this machine")
+@pytest.mark.parametrize("case", COLUMNS)
+def test_parquet_by_columns_and_by_rows(tmp_path: Path, case: str) -> None:
+    """The column's own bytes give what its rows give one by one: texts, keys, rejects and dropped documents."""
+    import numpy as np
+    import pyarrow
+    import pyarrow.parquet
+
+    from data_prep.dedup.drops import DropList, id_hash, write_drops
+
+    values, kind = COLUMNS[case]
+    table = pyarrow.table({"n": range(len(values)), "text": pyarrow.array(values, getattr(pyarrow, kind)())})
+    path = tmp_path / "c.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=17 if len(values) < 1000 else None)
+    spec = SourceSpec(name="c", kind="parquet", paths=(str(path),))
+    write_drops(tmp_path, "c", by="test", hashes=np.array([id_hash(f"{path}:{row}") for row in (0, 20, 21)], np.uint64))
+    for drops in (None, DropList.load(tmp_path, "c")):
+        seen = []
+        for fast in (False, True):
+            got = [block for piece in pieces(spec, target_bytes=1) for block in blocks(spec, piece, fast=fast, drops=drops)]
+            dropped = [flag for block in got for flag in (block.dropped.tolist() if block.dropped is not None else [])]
+            texts = [text for block in got for text in block.texts()]
+            keys = [key for block in got for key in block.keys.tolist()]
+            seen.append((texts, keys, dropped, [reject for block in got for reject in block.rejects]))
+        assert seen[0] == seen[1]
+        assert sum(len(part) for part in (seen[0][0], seen[0][3])) == len(values)
+
+
 def test_text_and_directory(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("two\n")
     (tmp_path / "a.md").write_text("one")
