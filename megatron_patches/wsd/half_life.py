@@ -19,6 +19,13 @@ class HalfLife:
     half_life_steps: int
 
 
+def half_life_of(scheduler: Any, option: Any) -> int | None:
+    """T: the scheduler's own (`HalfLifeScheduler`) or `apply(wsd=…)`'s."""
+    default = option.half_life_steps if isinstance(option, HalfLife) else None
+    found: int | None = getattr(scheduler, "half_life_steps", default)
+    return found
+
+
 def half_life_lr(scheduler: Any, group: dict[str, Any], half_life_steps: int | None) -> float | None:
     """The decayed lr, or None where upstream's own code decides (warmup, stable part, other styles)."""
     if scheduler.lr_decay_style != "WSD" or scheduler.lr_wsd_decay_style != "half_life":
@@ -34,12 +41,9 @@ def half_life_lr(scheduler: Any, group: dict[str, Any], half_life_steps: int | N
 
 
 def _install(original: Any, option: Any) -> Any:
-    steps = option.half_life_steps if isinstance(option, HalfLife) else None
-
     @wraps(original)
     def get_lr(self: Any, param_group: dict[str, Any]) -> float:
-        own = getattr(self, "half_life_steps", steps)
-        decayed = half_life_lr(self, param_group, own)
+        decayed = half_life_lr(self, param_group, half_life_of(self, option))
         return original(self, param_group) if decayed is None else decayed
 
     return get_lr

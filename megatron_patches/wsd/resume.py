@@ -5,19 +5,16 @@ from typing import Any
 
 from megatron_patches.errors import PatchError
 from megatron_patches.patch import Patch, Rung
-from megatron_patches.wsd.state import KEYS
+from megatron_patches.wsd.state import decay_state
 
 
 def _install(original: Any, option: Any) -> Any:
     @wraps(original)
     def load_state_dict(self: Any, state_dict: dict[str, Any]) -> None:
-        changed = {
-            key: (state_dict[key], getattr(self, key))
-            for key in KEYS
-            if state_dict.get(key, getattr(self, key)) != getattr(self, key)
-        }
+        mine = decay_state(self, option)
+        changed = {key: (state_dict[key], mine[key]) for key in mine if state_dict.get(key, mine[key]) != mine[key]}
         if changed and not self.override_opt_param_scheduler:
-            told = "; ".join(f"{key}: checkpoint {saved!r}, now {mine!r}" for key, (saved, mine) in changed.items())
+            told = "; ".join(f"{key}: checkpoint {saved!r}, now {now!r}" for key, (saved, now) in changed.items())
             raise PatchError(
                 f"the WSD decay differs from the checkpoint's ({told}); override_opt_param_scheduler=True makes it a branch"
             )

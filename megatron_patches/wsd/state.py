@@ -4,14 +4,20 @@ from functools import wraps
 from typing import Any
 
 from megatron_patches.patch import Patch, Rung
+from megatron_patches.wsd.half_life import half_life_of
 
-KEYS = ("wsd_decay_steps", "lr_wsd_decay_style", "init_lr")
+_KEYS = ("wsd_decay_steps", "lr_wsd_decay_style", "init_lr")
+
+
+def decay_state(scheduler: Any, option: Any) -> dict[str, Any]:
+    """What upstream's state leaves out of what decides the lr."""
+    return {key: getattr(scheduler, key) for key in _KEYS} | {"half_life_steps": half_life_of(scheduler, option)}
 
 
 def _install(original: Any, option: Any) -> Any:
     @wraps(original)
     def state_dict(self: Any) -> dict[str, Any]:
-        return {**original(self), **{key: getattr(self, key) for key in KEYS}}
+        return {**original(self), **decay_state(self, option)}
 
     return state_dict
 
