@@ -17,7 +17,7 @@ LEAST_FREE_BYTES = 2 << 30
 def examine() -> tuple[dict[str, Any], list[str]]:
     """(facts, faults); an empty second list means that the demo can run here."""
     from megatron_patches import upstream
-    from megatron_patches.attention.capabilities import rows
+    from megatron_patches.capabilities import rows
     from megatron_patches.catalog import catalogue
 
     faults = shadowed_rooms()

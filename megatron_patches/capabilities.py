@@ -3,8 +3,8 @@
     choose("attention")                  # the best that works on this machine
     choose("attention", forced="unfused")
 
-One table for `build_spec`, the optimizer and `windtunnel doctor`. Only SDPA, torch and unfused rows were run by us;
-rows that need a GPU are chosen by the conditions their projects document.
+One table for the model, the loss, the optimizer and `windtunnel doctor`. Rows that need a GPU were not run by us; they are
+chosen by the conditions that their projects document.
 """
 
 import importlib.metadata
@@ -31,7 +31,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen and why, for `doctor` and the run's versions.json."""
+    """What was chosen and why."""
 
     operation: str
     name: str
@@ -53,6 +53,12 @@ def _needs(package: str, *, gpu: bool = True) -> Callable[[], str]:
     return missing
 
 
+def _needs_compiler() -> str:
+    import shutil
+
+    return "" if shutil.which("nvcc" if _gpu() else "c++") else "no compiler for its extension"
+
+
 def _nothing() -> str:
     return ""
 
@@ -66,8 +72,10 @@ BACKENDS = (
     Backend("norm", "torch", "torch's RMSNorm kernel", _nothing),
     Backend("adam", "transformer_engine", "FusedAdam, multi-tensor", _needs("transformer_engine")),
     Backend("adam", "apex", "FusedAdam, multi-tensor", _needs("apex")),
-    Backend("adam", "torch", "torch.optim.AdamW, fused where the device has it", _nothing),
-    Backend("cross_entropy", "transformer_engine", "fused, vocabulary-parallel", _needs("transformer_engine")),
+    Backend("adam", "torch", "torch.optim.AdamW(fused=True)", _nothing),
+    Backend("adam", "deepspeed", "FusedAdam or, on the host, CPUAdam; compiled at first use", _needs_compiler),
+    Backend("cross_entropy", "chunked", "head and loss together, full logits never exist", _nothing),
+    Backend("cross_entropy", "transformer_engine", "fused, on full logits", _needs("transformer_engine")),
     Backend("cross_entropy", "unfused", "upstream's vocabulary-parallel cross-entropy", _nothing),
 )
 OPERATIONS = tuple(dict.fromkeys(backend.operation for backend in BACKENDS))
@@ -90,8 +98,16 @@ def choose(operation: str, *, forced: str | None = None) -> Choice:
     if found is None:
         raise PatchError(f"{operation}={forced!r} is unknown; one of: {', '.join(row.name for row in rows)}")
     if found.missing():
-        raise PatchError(f"{operation}={forced!r} can't be used here: {found.missing()}")
+        available = ", ".join(row.name for row in rows if not row.missing())
+        raise PatchError(f"{operation}={forced!r} can't be used here: {found.missing()}; available: {available}")
     return Choice(operation, forced, "forced by config")
+
+
+def choose_all(forced: dict[str, str | None]) -> dict[str, str]:
+    """Operation → backend, for the whole table; `forced` may name some."""
+    attention, norm = choose_layer(attention=forced.get("attention"), norm=forced.get("norm"))
+    others = {name: choose(name, forced=forced.get(name)).name for name in OPERATIONS if name not in ("attention", "norm")}
+    return {"attention": attention, "norm": norm, **others}
 
 
 def choose_layer(*, attention: str | None = None, norm: str | None = None) -> tuple[str, str]:

@@ -23,6 +23,7 @@ MODULES = (
     "cpu.norm",
     "zero.startup",
     "attention.sdpa",
+    "loss.head",
     "mup.embedding",
     "mup.residual",
     "mup.logits",

@@ -64,12 +64,13 @@ def _cp_part(whole: torch.Tensor) -> torch.Tensor:
 
 
 def model_inputs(batch: MicroBatch) -> dict[str, Any]:
-    """Keyword arguments of GPTModel.forward; attention is causal, by packing where documents are kept apart."""
-    inputs: dict[str, Any] = {"input_ids": batch.tokens, "position_ids": batch.position_ids, "labels": batch.labels}
-    inputs["attention_mask"] = None
+    """Keyword arguments of GPTModel.forward (whose answer is the summed loss, by the mask); attention is causal, by packing
+    where documents are kept apart."""
+    rows = {"input_ids": batch.tokens, "position_ids": batch.position_ids, "labels": batch.labels, "loss_mask": batch.loss_mask}
+    inputs: dict[str, Any] = {"attention_mask": None, **rows}
     if batch.document_ends is not None:
         from megatron_patches.attention.core import packed_params
 
-        flat = {name: inputs[name].reshape(1, -1) for name in ("input_ids", "position_ids", "labels")}
-        inputs |= flat | {"packed_seq_params": packed_params(batch.document_ends)}
+        inputs |= {name: values.reshape(1, -1) for name, values in rows.items()}
+        inputs["packed_seq_params"] = packed_params(batch.document_ends)
     return inputs

@@ -241,17 +241,30 @@ class EvaluateConfig(Section):
 
 
 class FaultsConfig(Section):
-    """What training does when something goes wrong."""
+    """What training does when something goes wrong. A step whose loss or gradient isn't finite is always skipped."""
 
     nonfinite_limit: int = Field(default=3, ge=0)
-    """Consecutive skipped steps after which the run stops with a diagnosis."""
-    spike_z: float | None = None
+    """Consecutive skipped steps beyond which on_nonfinite holds."""
+    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    """stop: end with a diagnosis; rollback: return to the newest checkpoint and leave out the samples drawn since."""
+    spike_z: float | None = Field(default=None, gt=0)
     """Robust z-score of the loss that counts as a spike; none: not watched."""
-    on_spike: Literal["record", "stop"] = "record"
+    on_spike: Literal["record", "stop", "rollback"] = "record"
+    max_rollbacks: int = Field(default=3, ge=1)
+    """In one attempt; one more stops."""
     stall_timeout: Seconds = 1800.0
     """A rank without a heartbeat for so long is named with its stack and the attempt ends."""
-    digest_every_steps: int | None = None
-    """Compare a digest of the weights across data-parallel replicas."""
+    digest_every_steps: int | None = Field(default=None, ge=1)
+    """Steps between two comparisons of the weights across data-parallel replicas; none: not compared."""
+
+
+class BackendsConfig(Section):
+    """Ways to carry out an operation, by name; where absent the best that works here (`windtunnel doctor` has the table)."""
+
+    attention: str | None = None
+    norm: str | None = None
+    adam: str | None = None
+    cross_entropy: str | None = None
 
 
 class LoggingConfig(Section):
@@ -277,6 +290,7 @@ class RunConfig(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     faults: FaultsConfig = FaultsConfig()
+    backends: BackendsConfig = BackendsConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @model_validator(mode="after")

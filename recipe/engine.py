@@ -21,13 +21,17 @@ import deepspeed
 from megatron.core import parallel_state as ps
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
+from megatron_patches.adam import build_adam
+from megatron_patches.capabilities import choose_all
 from megatron_patches.mup.groups import parameter_groups
 from megatron_patches.mup.init import named_parameters
 from megatron_patches.mup.rules import Mup
 from megatron_patches.zero.partition import allocate_state
 from megatron_patches.zero.reduce import average_data_parallel, reduce_model_parallel
+from megatron_patches.zero.replicas import disagreements
 from megatron_patches.zero.topology import Topology, mark_tied_copy
 from recipe.batch import MicroBatch, model_inputs
+from recipe.errors import TrainingFault
 from recipe.lower import mup_of
 from recipe.model import build_chunks
 from recipe.resolve import ResolvedRun
@@ -72,11 +76,12 @@ class Engine:
 
     def __init__(
         self, resolved: ResolvedRun, *, transformer: dict[str, Any], deepspeed_config: dict[str, Any],
-        attention: str = "sdpa", device: str = "cpu",
+        device: str = "cpu",
     ) -> None:
         self.resolved, self.device = resolved, device
         self.mup = mup_of(resolved.config)
-        self.chunks = build_chunks(resolved, transformer, attention=attention, device=device)
+        self.backends = choose_all(_forced_backends(resolved))
+        self.chunks = build_chunks(resolved, transformer, backends=self.backends, device=device)
         self.model_config = self.chunks[0].config
         self.model_config.finalize_model_grads_func = None
         mark_tied_copy(self.chunks)
@@ -85,7 +90,7 @@ class Engine:
             self.chunks, self.mup, optim.peak_lr, optim.weight_decay, eps=optim.eps, decay_mode=optim.weight_decay_mode
         )
         groups, placeholders = _same_groups_on_all_stages(groups, self.mup, device=device)
-        adam = torch.optim.AdamW(groups, lr=optim.peak_lr, betas=optim.betas, eps=optim.eps, fused=True)
+        adam = build_adam(self.backends["adam"], groups, lr=optim.peak_lr, betas=optim.betas, eps=optim.eps)
         # ZeRO-3 gathers a tied weight only within the forward of the module that it was given: give it the model itself
         whole = self.chunks[0] if resolved.layout.pp == 1 else torch.nn.ModuleList([*self.chunks, placeholders])
         self.topology = Topology(partitioned=resolved.layout.zero > 0)
@@ -105,13 +110,19 @@ class Engine:
         for group in self.param_groups:
             group["lr"] = base_lr * group["lr_mult"]
 
-    def train_step(self, micro_batches: Sequence[MicroBatch], *, num_targets: int, stop: bool = False) -> StepResult:
+    def train_step(
+        self, micro_batches: Sequence[MicroBatch], *, num_targets: int, stop: bool = False, compare_replicas: bool = False
+    ) -> StepResult:
         """Forward, backward, one update.
 
         Args:
             micro_batches: This rank's share of the global batch.
             num_targets: Tokens that count in the loss, over the global batch.
             stop: Whether this rank was asked to leave; the result says whether any was.
+            compare_replicas: Look whether all replicas hold the same weights.
+
+        Raises:
+            TrainingFault: They don't; names ranks and parameters.
         """
         clock = Stopwatch(self.device)
         with self.engine.coalesce_grad_reduction():
@@ -125,6 +136,8 @@ class Engine:
             if not finite:
                 self._drop_gradients()
         clock.lap("reduce")
+        if compare_replicas and (wrong := disagreements(self.engine, self.chunks)):
+            raise TrainingFault("weights differ between replicas:\n  " + "\n  ".join(wrong))
         if not finite:
             return StepResult(loss, float("nan"), False, stopping, clock.laps, culprits)
         self.engine.step()
@@ -160,8 +173,7 @@ class Engine:
         def step(iterator: Any, chunk: torch.nn.Module) -> tuple[torch.Tensor, Any]:
             batch = next(iterator)
 
-            def loss(per_token: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-                total = (per_token.float() * batch.loss_mask.view_as(per_token)).sum()
+            def loss(total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
                 return total * scale, total.detach()
 
             return chunk(**model_inputs(batch)), loss
@@ -208,6 +220,13 @@ class Engine:
         for chunk in self.chunks:
             for parameter in chunk.parameters():
                 parameter.grad = None
+
+
+def _forced_backends(resolved: ResolvedRun) -> dict[str, str | None]:
+    forced = resolved.config.backends.model_dump()
+    if resolved.layout.offload_optimizer and forced["adam"] is None:
+        forced["adam"] = "torch"  # the table's best may step GPU memory only
+    return forced
 
 
 def _same_groups_on_all_stages(

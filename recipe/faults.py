@@ -13,38 +13,48 @@ _SIGMA_OF_MAD = 1.4826  # standard deviation over median absolute deviation, of 
 
 
 class Faults:
-    """Counts what was skipped; raises `TrainingFault` beyond the limits."""
+    """Counts what was skipped and taken back; raises `TrainingFault` beyond the limits."""
 
     def __init__(self, config: FaultsConfig) -> None:
         self.config = config
         self.num_skipped = 0
+        self.num_rollbacks = 0
         self._in_a_row = 0
         self._losses: deque[float] = deque(maxlen=_WINDOW)
 
     def judge(self, result: StepResult, *, step: int) -> list[dict[str, Any]]:
-        """Events to record for this step."""
+        """Events to record for this step; after a `rollback` the run must return to its newest checkpoint."""
         if not result.applied:
-            return [self._skipped(result, step=step)]
+            return self._skipped(result, step=step)
         self._in_a_row = 0
         z = self._z(result.loss)
-        if z is not None and self.config.spike_z is not None and z > self.config.spike_z:
-            if self.config.on_spike == "stop":
-                raise TrainingFault(
-                    f"step {step}: loss {result.loss:.4f} is {z:.1f} robust deviations above the last {_WINDOW} steps"
-                )
-            return [{"event": "spike", "loss": result.loss, "z": z}]
-        self._losses.append(result.loss)
-        return []
+        if z is None or self.config.spike_z is None or z <= self.config.spike_z:
+            self._losses.append(result.loss)
+            return []
+        spike: dict[str, Any] = {"event": "spike", "loss": result.loss, "z": z}
+        if self.config.on_spike == "record":
+            return [spike]
+        what = f"step {step}: loss {result.loss:.4f} is {z:.1f} robust deviations above the last {_WINDOW} steps"
+        return [spike, self._limit(self.config.on_spike, what)]
 
-    def _skipped(self, result: StepResult, *, step: int) -> dict[str, Any]:
+    def _skipped(self, result: StepResult, *, step: int) -> list[dict[str, Any]]:
         self.num_skipped += 1
         self._in_a_row += 1
+        skip = {"event": "skip", "loss": str(result.loss), "where": list(result.nonfinite[:8])}
+        if self._in_a_row <= self.config.nonfinite_limit:
+            return [skip]
         where = ", ".join(result.nonfinite[:8]) or "the loss only"
-        if self._in_a_row > self.config.nonfinite_limit:
-            raise TrainingFault(
-                f"step {step}: {self._in_a_row} steps in a row were not finite (loss {result.loss}); gradients of {where}"
-            )
-        return {"event": "skip", "loss": str(result.loss), "where": list(result.nonfinite[:8])}
+        what = f"step {step}: {self._in_a_row} steps in a row were not finite (loss {result.loss}); gradients of {where}"
+        return [skip, self._limit(self.config.on_nonfinite, what)]
+
+    def _limit(self, choice: str, what: str) -> dict[str, Any]:
+        if choice == "stop":
+            raise TrainingFault(what)
+        if self.num_rollbacks == self.config.max_rollbacks:
+            raise TrainingFault(f"{what}; {self.num_rollbacks} rollbacks before it")
+        self.num_rollbacks += 1
+        self._in_a_row = 0
+        return {"event": "rollback", "why": what}
 
     def _z(self, loss: float) -> float | None:
         if len(self._losses) < _WINDOW // 2:

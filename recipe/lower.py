@@ -117,6 +117,7 @@ def deepspeed_config(resolved: ResolvedRun) -> dict[str, Any]:
         zero["stage3_gather_16bit_weights_on_model_save"] = False
     largest = max((segment.batch_seqs for stage in resolved.stages for segment in stage.segments), default=partitions)
     per_partition = max(1, largest // partitions)
+    offload = {"zero_force_ds_cpu_optimizer": False} if layout.offload_optimizer else {}  # torch's AdamW steps host memory too
     return {
         "train_micro_batch_size_per_gpu": per_partition,
         "gradient_accumulation_steps": 1,
@@ -126,4 +127,5 @@ def deepspeed_config(resolved: ResolvedRun) -> dict[str, Any]:
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
+        **offload,
     }

@@ -9,8 +9,10 @@ from megatron.core import parallel_state as ps
 from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.transformer.transformer_config import TransformerConfig
 
+from megatron_patches.loss.head import attach as attach_loss
 from megatron_patches.mup.init import initialise
 from megatron_patches.mup.model import attach, build_spec, configure
+from megatron_patches.mup.rules import Mup
 from recipe.lower import mup_of
 from recipe.resolve import ResolvedRun
 
@@ -40,23 +42,27 @@ def transformer_config(arguments: dict[str, Any]) -> TransformerConfig:
 
 
 def build_chunks(
-    resolved: ResolvedRun, arguments: dict[str, Any], *, attention: str = "sdpa", device: str = "cpu"
+    resolved: ResolvedRun, arguments: dict[str, Any], *, backends: dict[str, str], device: str = "cpu"
 ) -> list[GPTModel]:
     """This rank's model chunks (several under interleaving), initialised, in training precision, on the device."""
     mup, config = mup_of(resolved.config), transformer_config(arguments)
     configure(config, mup)
+    if backends["cross_entropy"] == "transformer_engine":
+        config.cross_entropy_loss_fusion, config.cross_entropy_fusion_impl = True, "te"
     vp = resolved.layout.vp
     return [
-        _chunk(resolved, config, mup, attention=attention, device=device, vp_stage=stage if vp > 1 else None)
+        _chunk(resolved, config, mup, backends=backends, device=device, vp_stage=stage if vp > 1 else None)
         for stage in range(vp)
     ]
 
 
-def _chunk(resolved: ResolvedRun, config: TransformerConfig, mup: Any, *, attention: str, device: str, vp_stage: int | None):
+def _chunk(
+    resolved: ResolvedRun, config: TransformerConfig, mup: Mup, *, backends: dict[str, str], device: str, vp_stage: int | None
+) -> GPTModel:
     model = resolved.config.model
     chunk = GPTModel(
         config,
-        build_spec(config, mup=mup, attention=attention, vp_stage=vp_stage),
+        build_spec(config, mup=mup, attention=backends["attention"], norm=backends["norm"], vp_stage=vp_stage),
         vocab_size=resolved.padded_vocab_size,
         max_sequence_length=model.seq_length_tokens,
         pre_process=ps.is_pipeline_first_stage(ignore_virtual=False, vp_stage=vp_stage),
@@ -68,26 +74,10 @@ def _chunk(resolved: ResolvedRun, config: TransformerConfig, mup: Any, *, attent
     )
     attach(chunk, mup)
     initialise(chunk, mup, resolved.config.seed, config, vocab_size=model.vocab_size)
-    if chunk.post_process and resolved.padded_vocab_size > model.vocab_size:
-        _mask_padded_logits(chunk, vocab_size=model.vocab_size, padded=resolved.padded_vocab_size)
+    if chunk.post_process:
+        attach_loss(chunk, vocab_size=model.vocab_size, chunked=backends["cross_entropy"] == "chunked")
     chunk = chunk.to(device)
     for parameter in chunk.parameters():
         if parameter.dtype == torch.bfloat16:
             parameter.grad_dtype = torch.float32  # accumulate over micro batches in fp32 (torch ≥ 2.13)
     return chunk
-
-
-def _mask_padded_logits(chunk: GPTModel, *, vocab_size: int, padded: int) -> None:
-    """Rows that only pad the vocabulary take no part in the softmax, so padding can't change the loss."""
-    tp, rank = ps.get_tensor_model_parallel_world_size(), ps.get_tensor_model_parallel_rank()
-    rows = padded // tp
-    first_pad = min(max(vocab_size - rank * rows, 0), rows)  # of this rank's rows
-    if first_pad == rows:
-        return
-
-    def mask(_module: torch.nn.Module, _inputs: Any, output: tuple[torch.Tensor, Any]) -> tuple[torch.Tensor, Any]:
-        logits, bias = output  # [s, b, padded/tp]
-        logits[..., first_pad:] = float("-inf")
-        return logits, bias
-
-    chunk.output_layer.register_forward_hook(mask)

@@ -138,7 +138,7 @@ def summary(resolved: ResolvedRun) -> str:
 
 def _check_same(run: RunDir, config: RunConfig) -> None:
     there = load_resolved(run).config
-    free = {"parallel", "logging", "checkpoint", "evaluate", "faults"}
+    free = {"parallel", "logging", "checkpoint", "evaluate", "faults", "backends"}
     ours, theirs = (_flat(c.model_dump(mode="json", exclude=free)) for c in (config, there))
     different = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     if different:

@@ -193,6 +193,10 @@ def resolve_layout(config: RunConfig, *, world_size: int) -> Layout:
         raise ConfigError(f"parallel.zero=3 with parallel.pp={pp} would hang in DeepSpeed's gathers; use zero 1 or 2, or pp 1")
     if parallel.offload_optimizer and parallel.zero == 0:
         raise ConfigError("parallel.offload_optimizer needs parallel.zero of 1, 2 or 3")
+    if parallel.offload_optimizer and config.backends.adam in ("apex", "transformer_engine"):
+        raise ConfigError(f"backends.adam={config.backends.adam} steps GPU memory; with parallel.offload_optimizer use torch")
+    if parallel.zero == 3 and config.faults.digest_every_steps:
+        raise ConfigError("faults.digest_every_steps compares replicas; parallel.zero=3 keeps none: use zero 2, or drop it")
     return Layout(
         dp=world_size // (tp * pp * cp), layers_per_stage=_layers_per_stage(config),
         **parallel.model_dump(exclude={"layers_per_stage"}),

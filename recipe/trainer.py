@@ -54,6 +54,7 @@ class Trainer:
         self.eod_id = load_tokenizer(resolved.tokenizer_dir).eod_id
         self.faults = Faults(config.faults)
         self.step, state = self._restore()
+        self._fresh = not state  # weights are the initialisation's own, which an imported checkpoint's are not
         streams = open_streams(
             {name: ref.train for name, ref in resolved.data.items()},
             seq_length_tokens=config.model.seq_length_tokens, seed=config.seed,
@@ -77,7 +78,10 @@ class Trainer:
                 stage_index = now
                 stage = self.resolved.config.stages[stage_index]
                 self.samples.enter(stage.name, stage.mixture)
-            asked = self._one_step(stop)
+            result = self._one_step(stop)
+            if self._judge(result):
+                continue
+            asked = result.stop
             at_stage_end = self.step == self.resolved.stages[stage_index].end_step
             if at_stage_end:
                 self._event("stage_end", stage=stage.name, step=self.step, tokens=self.tokens)
@@ -108,7 +112,7 @@ class Trainer:
             self.recorder.close()
         self.engine.close()
 
-    def _one_step(self, stop: StopRequest) -> bool:
+    def _one_step(self, stop: StopRequest) -> StepResult:
         started = time.perf_counter()
         layout, step = self.resolved.layout, self.step
         batch_seqs = self.resolved.batch_seqs_at(step)
@@ -117,17 +121,41 @@ class Trainer:
         data_s = time.perf_counter() - started
         base_lr = self.resolved.config.optim.peak_lr * self.schedule.lr_mult_at(tokens_after)
         self.engine.set_lr(base_lr)
-        result = self.engine.train_step(micro_batches, num_targets=num_targets, stop=stop.asked is not None)
+        every = self.resolved.config.faults.digest_every_steps
+        result = self.engine.train_step(
+            micro_batches, num_targets=num_targets, stop=stop.asked is not None,
+            compare_replicas=every is not None and step % every == 0,
+        )
         self.step = step + 1
         if not self._audited:
-            self._audit(base_lr, fresh=step == 0)
+            self._audit(base_lr, fresh=self._fresh)
         self.watchdog.beat(f"step {step}")
         self._fence()
         step_s = time.perf_counter() - started
         self._record(result, step=step, batch_seqs=batch_seqs, step_s=step_s, data_s=data_s, num_ranks=layout.world_size)
-        for event in self.faults.judge(result, step=step):  # raises TrainingFault beyond the limits
-            self._event(**event, step=step, tokens=tokens_after)
-        return result.stop
+        return result
+
+    def _judge(self, result: StepResult) -> bool:
+        """Records what was wrong with a step; True where the run went back for it. Raises `TrainingFault` beyond the limits."""
+        events = self.faults.judge(result, step=self.step - 1)
+        for event in events:
+            self._event(**event, step=self.step - 1, tokens=self.tokens)
+        if not any(event["event"] == "rollback" for event in events):
+            return False
+        self._go_back(events[-1]["why"])
+        return True
+
+    def _go_back(self, why: str) -> None:
+        """To the newest checkpoint; the samples drawn since are left out, as the ledger stays where it is."""
+        self.writer.wait()
+        dist.barrier()  # every rank's checkpoint in flight is whole
+        self.step, state = self._restore()
+        if not state:
+            raise TrainingFault(f"{why}; there is no checkpoint to go back to")
+        if self.recorder is not None:
+            self.recorder.close()
+            self.recorder = self._recorder()
+        self._event("rolled_back", step=self.step, tokens=self.tokens)
 
     def _audit(self, base_lr: float, *, fresh: bool) -> None:
         """Once an attempt, after its first step: rates and multipliers that are really in force; raises `AuditError`."""

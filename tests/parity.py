@@ -51,6 +51,7 @@ def config_of(layout: dict[str, Any]) -> Any:
         "batch": {"global_tokens": batch, "micro_seqs": 1},
         "parallel": axes,
         "precision": layout.get("precision", "fp32"),
+        "backends": {name: layout[name] for name in ("attention", "adam", "cross_entropy") if name in layout},
     })
 
 

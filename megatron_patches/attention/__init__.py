@@ -1,1 +1,1 @@
-"""torch's scaled_dot_product_attention as Megatron-Core's core attention, and the table of backends."""
+"""torch's scaled_dot_product_attention as Megatron-Core's core attention."""

@@ -40,7 +40,7 @@ def build_spec(config: Any, *, mup: Mup, attention: str = "sdpa", norm: str = "t
     Args:
         config: Upstream's TransformerConfig.
         attention: `sdpa`, `unfused` (upstream's DotProductAttention) or `transformer_engine`.
-        norm: `torch` or `transformer_engine`; see `attention/capabilities.py`.
+        norm: `torch` or `transformer_engine`; see `capabilities.py`.
         vp_stage: Virtual stage, for interleaved pipelines.
     """
     from megatron.core.models.gpt.gpt_layer_specs import (

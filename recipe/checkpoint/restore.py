@@ -59,7 +59,7 @@ def load_engine(engine: Engine, folder: Path) -> dict[str, Any]:
         "tp": engine.resolved.layout.tp, "tp_rank": ps.get_tensor_model_parallel_rank(),
         "padded_vocab_size": engine.resolved.padded_vocab_size,
     }
-    for name, parameter, info in logical_parameters(engine):
+    for name, parameter, info in logical_parameters(engine, copies=True):
         if (there := reader.parameters.get(name)) is None or there.shape != info.shape:
             found = "no such parameter" if there is None else f"shape {list(there.shape)}"
             raise CheckpointError(f"{folder}: {name}: {found}; the recipe's model has {list(info.shape)}")
@@ -70,7 +70,6 @@ def load_engine(engine: Engine, folder: Path) -> dict[str, Any]:
             for kind in MOMENTS:
                 moments = _moments(reader, name, kind, target, piece.start, piece.numel)
                 getattr(piece, kind).copy_(moments)
-    _load_tied_copies(engine, reader, target)
     set_adam_step(engine.engine, reader.state["adam_step"])
     return reader.state
 
@@ -83,20 +82,6 @@ def _moments(reader: CheckpointReader, name: str, kind: str, target: dict[str, i
         rank = target["tp_rank"] if info.cut_dim is not None else 0
         return reader.flat(name, kind, tp_rank=rank, start=start, numel=numel)
     return reader.load_into(name, kind, **target)[start : start + numel]
-
-
-def _load_tied_copies(engine: Engine, reader: CheckpointReader, target: dict[str, int]) -> None:
-    """The last pipeline stage's copy of a tied embedding, with its own optimizer state."""
-    for chunk in engine.chunks:
-        if not (chunk.share_embeddings_and_output_weights and chunk.post_process and not chunk.pre_process):
-            continue
-        name, parameter = "embedding.word_embeddings.weight", chunk.shared_embedding_or_output_weight()
-        master = reader.load_into(name, "master", **target)
-        set_weight(parameter, master.view(shard_shape(parameter)))
-        for piece in pieces(engine.engine, parameter):
-            piece.master.copy_(master[piece.start : piece.start + piece.numel])
-            for kind in MOMENTS:
-                getattr(piece, kind).copy_(_moments(reader, name, kind, target, piece.start, piece.numel))
 
 
 def check_identity(state: dict[str, Any], resolved: ResolvedRun, *, folder: Path, branch: bool = False) -> None:

@@ -18,7 +18,7 @@ from megatron.core import parallel_state as ps
 from safetensors.torch import save_file
 
 from data_prep.atomic import sync_folder, write_json
-from megatron_patches.mup.init import named_parameters
+from megatron_patches.mup.init import EMBEDDING_NAME, named_parameters
 from megatron_patches.zero.partition import MOMENTS, pieces, shard_shape
 from recipe.checkpoint.format import FORMAT, INDEX, MANIFEST, STATE, ParameterInfo, PieceInfo, digest
 from recipe.engine import Engine
@@ -28,20 +28,22 @@ from recipe.rundir import read_json
 _POLL_S = 0.02
 
 
-def logical_parameters(engine: Engine) -> list[tuple[str, torch.nn.Parameter, ParameterInfo]]:
-    """This rank's parameters that a checkpoint holds (a tied head isn't: its embedding is)."""
+def logical_parameters(engine: Engine, *, copies: bool = False) -> list[tuple[str, torch.nn.Parameter, ParameterInfo]]:
+    """This rank's parameters that a checkpoint holds; with `copies` the last stage's copy of a tied embedding too."""
     resolved = engine.resolved
     tp = resolved.layout.tp
     found = []
     for chunk in engine.chunks:
         for name, parameter in named_parameters(chunk):
             if name == "output_layer.weight" and resolved.config.model.tied:
-                continue
+                if not copies:
+                    continue
+                name = EMBEDDING_NAME
             cut = getattr(parameter, "partition_dim", None) if getattr(parameter, "tensor_model_parallel", False) else None
             shape = list(shard_shape(parameter))
             if cut is not None:
                 shape[cut] *= tp
-            vocabulary = name in ("embedding.word_embeddings.weight", "output_layer.weight")
+            vocabulary = name in (EMBEDDING_NAME, "output_layer.weight")
             if vocabulary:
                 shape[0] = resolved.config.model.vocab_size
             info = ParameterInfo(tuple(shape), cut, gated=name.endswith("mlp.linear_fc1.weight"), vocabulary=vocabulary)
