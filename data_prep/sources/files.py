@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import gzip
 import io
 import os
 import queue
@@ -62,7 +61,9 @@ def open_bytes(path: Path | str) -> BinaryIO:
     name = str(path)
     try:
         if name.endswith(".gz"):
-            return gzip.open(name, "rb")  # type: ignore[return-value]
+            from isal import igzip  # three times as fast as zlib
+
+            return igzip.open(name, "rb")  # type: ignore[return-value]
         if name.endswith(".zst"):
             import zstandard
 
@@ -72,6 +73,11 @@ def open_bytes(path: Path | str) -> BinaryIO:
         return open(name, "rb", buffering=0)
     except OSError as error:
         raise SourceError(f"{name}: {error.strerror or error}") from error
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a decompressor says that its input is broken."""
+    return type(error).__module__.startswith(("zstandard", "igzip"))
 
 
 def read_up_to(file: BinaryIO, amount: int) -> bytes:
@@ -124,7 +130,7 @@ def line_blocks(path: Path | str, *, start: int, end: int, block_bytes: int) -> 
     except (OSError, EOFError, ValueError) as error:
         raise SourceError(f"{path}: cannot be read at about byte {position}: {error}") from error
     except Exception as error:
-        if type(error).__module__.startswith(("zstandard", "zlib")):
+        if is_damage(error):
             raise SourceError(f"{path}: damaged at about byte {position}: {error}") from error
         raise
 

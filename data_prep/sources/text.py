@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from data_prep.errors import SourceError
-from data_prep.sources.files import expand, open_bytes
+from data_prep.sources.files import expand, is_damage, open_bytes
 from data_prep.sources.spec import Document, Piece, Reject, SourceSpec
 
 SUFFIXES = (".txt", ".md", ".rst", ".txt.gz", ".md.gz", ".rst.gz", ".txt.zst", ".md.zst", ".rst.zst")
@@ -23,7 +23,7 @@ def read(spec: SourceSpec, piece: Piece) -> Iterator[Document | Reject]:
         with open_bytes(piece.file) as file:
             raw = file.read()
     except Exception as error:
-        if isinstance(error, (OSError, EOFError)) or type(error).__module__.startswith(("zstandard", "zlib")):
+        if isinstance(error, (OSError, EOFError)) or is_damage(error):
             raise SourceError(f"{piece.file}: cannot be read: {error}") from error
         raise
     if not raw:

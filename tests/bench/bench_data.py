@@ -11,6 +11,7 @@ Python are the corpus.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import resource
@@ -24,6 +25,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
+import pyarrow
+import pyarrow.parquet
+import zstandard
 
 from data_prep.sources import SourceSpec
 from data_prep.sources.files import expand, line_blocks
@@ -32,7 +36,8 @@ from data_prep.tokenizer import load_tokenizer, train_unigram
 
 FIELD = "text"
 RATIO_TO = "megatron"
-CONTENDERS = ("megatron", "datatrove", "plain", "fast")
+FORMATS = (".gz", ".zst", ".parquet")  # of the same text
+CONTENDERS = ("megatron", "datatrove", "plain", "fast", *(f"fast{suffix}" for suffix in FORMATS))
 WORKERS = {"one": 1, "two": 2}
 PARTS = 8  # shards of the corpus when one process is compared with two
 
@@ -132,7 +137,8 @@ def run_ours(corpus: Path, model: Path, out: Path) -> Clock:
     from data_prep.encode import make_encoder
 
     tokenizer = load_tokenizer(model)
-    spec = SourceSpec(name="c", paths=(str(corpus),), field=FIELD, heldout_frac=0.0)
+    kind = "parquet" if corpus.suffix == ".parquet" else "jsonl"
+    spec = SourceSpec(name="c", kind=kind, paths=(str(corpus),), field=FIELD, heldout_frac=0.0)
     plan = module.make_plan(spec, tokenizer=tokenizer, data_dir=out, shard_bytes=corpus.stat().st_size + 1)
     encoder = make_encoder(tokenizer)
     with Clock() as clock:
@@ -157,6 +163,7 @@ RUN: dict[str, Callable[[Path, Path, Path], Clock]] = {
     "datatrove": run_datatrove,
     "plain": run_ours,
     "fast": run_ours,
+    **{f"fast{suffix}": run_ours for suffix in FORMATS},
     "one": lambda corpus, model, out: run_workers(corpus, model, out, workers=1),
     "two": lambda corpus, model, out: run_workers(corpus, model, out, workers=2),
 }
@@ -225,6 +232,21 @@ def slices(lines: Iterator[bytes], *, count: int, size_bytes: int, folder: Path)
     return made
 
 
+def compressed(corpus: Path, suffix: str) -> Path:
+    """The slice in another format, as common tools write it: gzip -6, zstd -3, Parquet with zstd."""
+    path = corpus.with_name(f"{corpus.name}{suffix}")
+    if path.exists():
+        return path
+    if suffix == ".gz":
+        path.write_bytes(gzip.compress(corpus.read_bytes(), 6))
+    elif suffix == ".zst":
+        path.write_bytes(zstandard.compress(corpus.read_bytes(), 3))
+    else:
+        texts = [orjson.loads(line)[FIELD] for line in corpus.read_bytes().splitlines()]
+        pyarrow.parquet.write_table(pyarrow.table({FIELD: texts}), path, compression="zstd")
+    return path
+
+
 def measure(name: str, corpus: Path, model: Path, out: Path) -> dict[str, float] | None:
     """One run in a fresh process; None where the contender is not installed."""
     out.mkdir(parents=True)
@@ -244,7 +266,9 @@ def run_rounds(parts: list[Path], model: Path, names: list[str], folder: Path) -
     for number, corpus in enumerate(parts):
         outs = {name: folder / f"round_{number}" / name for name in names}
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            if (seconds := measure(name, corpus, model, outs[name])) is not None:
+            suffix = name.removeprefix("fast")
+            given = compressed(corpus, suffix) if suffix in FORMATS else corpus
+            if (seconds := measure(name, given, model, outs[name])) is not None:
                 results[name].append(seconds | {"mb": corpus.stat().st_size / 1e6})
         right = outs[names[0]]
         for name in names[1:]:
