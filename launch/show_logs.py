@@ -17,18 +17,21 @@ def log_file(run: RunDir, *, link: str, rank: int, attempt: int) -> Path:
     if link:
         found = sorted(run.jobs.glob(f"{link}-*.log"), key=lambda path: path.stat().st_mtime)
         if not found:
-            names = sorted({path.name.rpartition("-")[0] for path in run.jobs.glob("*-*.log")})
-            raise LaunchError(f"{run.root}: no log of a link {link}; there are: {', '.join(names) or 'none yet'}")
+            raise LaunchError(f"{run.root}: no log of a link {link}; there are: {_links(run)}")
         return found[-1]
     attempts = [one for one in attempts_of(run) if attempt in (0, one.number)]
     if not attempts:
         have = ", ".join(str(one.number) for one in attempts_of(run)) or "none yet"
-        raise LaunchError(f"{run.root}: no attempt {attempt or ''}; there are: {have}".replace("  ", " "))
+        raise LaunchError(f"{run.root}: no attempt {attempt or ''}; there are: {have}; logs of links (--link): {_links(run)}")
     path = rank_log(attempts[-1].folder, rank)
     if not path.is_file():
         have = ", ".join(log.stem.removeprefix("rank_").lstrip("0") or "0" for log in attempts[-1].rank_logs()) or "none yet"
         raise LaunchError(f"{attempts[-1].folder}: no log of rank {rank}; there are: {have}")
     return path
+
+
+def _links(run: RunDir) -> str:
+    return ", ".join(sorted({path.name.rpartition("-")[0] for path in run.jobs.glob("*-*.log")})) or "none yet"
 
 
 def show(run: RunDir, *, link: str, rank: int, attempt: int, num_lines: int, follow: bool) -> None:

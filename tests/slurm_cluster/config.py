@@ -28,6 +28,11 @@ class Layout:
         return [f"node{number}" for number in range(1, self.num_nodes + 1)]
 
     @property
+    def first_job_id(self) -> int:
+        """Clusters side by side share this machine's ports, and ranks take theirs from the job's id."""
+        return self.port // 32 % 16 * 40 + 1
+
+    @property
     def slurm_conf(self) -> Path:
         return self.state / "etc" / "slurm.conf"
 
@@ -145,6 +150,7 @@ BatchStartTimeout=20
 ReturnToService=2
 TreeWidth=16
 MaxArraySize=1001
+FirstJobId={layout.first_job_id}
 {accounting}
 {nodes}
 PartitionName=batch {every} Default=YES MaxTime=7-0 PriorityTier=10 PreemptMode=REQUEUE

@@ -220,7 +220,7 @@ def test_what_a_person_sees_while_it_waits_and_runs(submit: Submit, cluster: Clu
     one = submit(exclusive=True, tiny=SLOW)
     until(lambda: "position 1" in windtunnel("status", str(one.run.root)).stdout, "its place in the queue", one, 30)
     nothing = windtunnel("logs", str(one.run.root))
-    assert (nothing.returncode, "no attempt; there are: none yet" in nothing.stderr) == (2, True)
+    assert (nothing.returncode, "there are: none yet; logs of links (--link): none yet" in nothing.stderr) == (2, True)
     early = windtunnel("resume", str(one.run.root))
     assert (early.returncode, "still on its way: train" in early.stderr) == (2, True)
     cluster.run(["scancel", blocker])
