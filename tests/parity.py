@@ -3,8 +3,8 @@
     python -m tests.parity [LAYOUTS.yaml] [--precision bf16]
 
 One pool of processes goes through all layouts, since starting eight of them costs more than training. Each layout trains 20
-steps with a batch ramp, a stage change and active clipping; then it loads the reference's checkpoint of step 10 and repeats
-the rest. A line for each layout as it finishes; exit code 1 if one is off.
+steps with a batch ramp, a stage change and active clipping; then it loads the checkpoint of step 10 that the layout before it
+wrote, and repeats the rest. A line for each layout as it finishes; exit code 1 if one is off.
 """
 
 import argparse
@@ -135,24 +135,29 @@ def _worker(rank: int, layouts: list[dict[str, Any]], first: int, folder: str, r
 
 
 def _moved(layout: dict[str, Any], root: Path, number: int) -> list[Any]:
-    """The second half again, from the checkpoint that the reference (another layout) wrote."""
-    reference = root / f"layout-{layout['reference']}" / f"step-{HALF}"
+    """The second half again, from the checkpoint that another layout wrote."""
     if number == layout["reference"]:
         return []
-    return train(layout, folder=root / f"moved-{number}", start_from=reference)["trace"]
+    checkpoint = root / f"layout-{layout['before']}" / f"step-{HALF}"
+    return train(layout, folder=root / f"moved-{number}", start_from=checkpoint)["trace"]
 
 
 def with_references(layouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One process in front of each kind of model (what changes the numbers: precision, tied, vocabulary, parametrisation)."""
+    """One process in front of each kind of model (what changes the numbers: precision, tied, vocabulary, parametrisation).
+
+    Each layout is told the numbers of its reference and of the layout of its kind before it.
+    """
     ordered: list[dict[str, Any]] = []
     references: dict[tuple, int] = {}
+    newest: dict[tuple, int] = {}
     keys = ("precision", "tied", "vocab_size", "parametrization")
     for layout in layouts:
         kind = tuple(layout.get(key) for key in keys)
         if kind not in references:
-            references[kind] = len(ordered)
+            references[kind] = newest[kind] = len(ordered)
             ordered.append({key: layout[key] for key in keys if key in layout} | {"reference": len(ordered), "zero": 1})
-        ordered.append(layout | {"reference": references[kind]})
+        ordered.append(layout | {"reference": references[kind], "before": newest[kind]})
+        newest[kind] = len(ordered) - 1
     return ordered
 
 
@@ -206,7 +211,7 @@ def _pool(layouts: list[dict[str, Any]], *, first: int, folder: Path) -> Iterato
 
 def _compare(layouts: list[dict[str, Any]], found: dict[int, Any], number: int, folder: Path) -> dict[str, Any]:
     layout, mine = layouts[number], found[number]
-    line: dict[str, Any] = {"layout": {k: v for k, v in layout.items() if k != "reference"}}
+    line: dict[str, Any] = {"layout": {k: v for k, v in layout.items() if k not in ("reference", "before")}}
     theirs = found[layout["reference"]]
     if error := mine.get("error") or theirs.get("error"):
         return line | {"error": error, "ok": False}

@@ -19,7 +19,8 @@ def test_each_axis_alone() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_grid() -> None:
-    layouts = yaml.safe_load(GRID.read_text())
-    assert len(layouts) >= 40
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_whole_grid(precision: str) -> None:
+    layouts = [layout | {"precision": precision} for layout in yaml.safe_load(GRID.read_text())]
+    assert len(layouts) >= 70
     assert [line for line in run(layouts) if not line["ok"]] == []

@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from data_prep.atomic import sync_folder, write_json
 from megatron_patches.mup.init import EMBEDDING_NAME, named_parameters
 from megatron_patches.zero.partition import MOMENTS, pieces, shard_shape
-from recipe.checkpoint.format import FORMAT, INDEX, MANIFEST, STATE, ParameterInfo, PieceInfo, digest
+from recipe.checkpoint.format import FORMAT, INDEX, KINDS, MANIFEST, STATE, ParameterInfo, PieceInfo, digest
 from recipe.engine import Engine
 from recipe.errors import CheckpointError
 from recipe.rundir import read_json
+from recipe.units import format_bytes
 
 _POLL_S = 0.02
 
@@ -67,10 +68,23 @@ class CheckpointWriter:
         tensors = self._snapshot()
         if self._index is None:  # where pieces lie follows from the layout alone: gathered once
             self._index = self._gather_index(tensors)
+        if dist.get_rank() == 0:
+            self._check_space(folder.parent)
         self._thread = threading.Thread(target=self._write, args=(folder, tensors, state), name="checkpoint")
         self._thread.start()
         if not self.asynchronous:
             self.wait()
+
+    def _check_space(self, parent: Path) -> None:
+        """Raises `CheckpointError` where the disk can't hold one more: nothing was removed for it yet."""
+        assert self._index is not None
+        numel = sum(piece[3] for pieces in self._index["pieces"].values() for piece in pieces)
+        needed, free = 4 * len(KINDS) * numel, shutil.disk_usage(parent).free
+        if free < needed:
+            raise CheckpointError(
+                f"{parent}: a checkpoint takes {format_bytes(needed)}, the disk has {format_bytes(free)} free; "
+                "the checkpoints there stay as they are; make room and resume"
+            )
 
     def wait(self) -> None:
         """Until the checkpoint in flight is whole; raises what its writing raised."""

@@ -1,22 +1,26 @@
 """`python -m tests.recipe.faulty_train RUN`: the training program with faults put in where FAULTS says (JSON).
 
 {"nan_calls": [9, 10]}: a gradient of rank 0 becomes NaN in these calls of the step; {"noise_calls": [40]}: labels are random
-there, which is a loss spike; {"flip_call": 3}: on rank 1 a bit of a weight flips before that update.
+there, which is a loss spike; {"flip_call": 3}: on rank 1 a bit of a weight flips before that update; {"record": folder}: every
+rank writes down which samples it reads; {"stop_step": 6}: SIGTERM once so many steps of the run are done.
 """
 
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from recipe.engine import Engine
 from recipe.train import main
+from recipe.trainer import Trainer
 
 FAULTS = json.loads(os.environ.get("FAULTS", "{}"))
-_step = Engine.train_step
+_step, _draw = Engine.train_step, Trainer._draw
 _calls = 0
 
 
@@ -38,6 +42,23 @@ def faulty_step(self: Engine, micro_batches: Any, **options: Any) -> Any:
     return result
 
 
+def recorded_draw(self: Trainer, batch_seqs: int) -> Any:
+    path = Path(FAULTS["record"]) / f"rank-{self.rank}.jsonl"
+    with path.open("a") as file:
+
+        def read(windows: Any) -> Any:
+            file.writelines(f'[{self.step}, "{w.source}", {w.draw}, {w.epoch}, {w.index}]\n' for w in windows)
+            return type(self.samples).read(self.samples, windows)
+
+        self.samples.read = read  # type: ignore[method-assign]
+        drawn = _draw(self, batch_seqs)
+    if self.step + 1 == FAULTS["stop_step"]:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return drawn
+
+
 if __name__ == "__main__":
     Engine.train_step = faulty_step  # type: ignore[method-assign]
+    if "record" in FAULTS:
+        Trainer._draw = recorded_draw  # type: ignore[method-assign]
     sys.exit(main())

@@ -1,10 +1,13 @@
 """Small real runs for the tests: a recipe over this Python's own sources, and the training program as it is launched."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
 
 from recipe.load import load_recipe
 from recipe.prepare import create_run
@@ -36,6 +39,16 @@ def start(
     env = os.environ | {"WINDTUNNEL_ATTEMPT": str(attempt), "OMP_NUM_THREADS": "1", "FAULTS": json.dumps(faults or {})}
     with (run.attempt(attempt) / "log").open("w") as log:
         return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def kill(process: subprocess.Popen) -> None:
+    """SIGKILL for the launcher and every rank; ranks have process groups of their own."""
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    for one in (process, *ranks):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+    psutil.wait_procs(ranks)
 
 
 def finish(run: RunDir, *, processes: int, attempt: int = 1) -> None:
