@@ -116,6 +116,11 @@ class RunDir:
         return self.root / "export"
 
     @property
+    def plan(self) -> Path:
+        """What the planner says of the run's layout, for the report."""
+        return self.root / "plan.json"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 
@@ -129,7 +134,11 @@ class RunDir:
         return self.checkpoints / f"{stage}-{tokens:015d}"
 
     def heldout(self, stage: str, tokens: int) -> Path:
-        return self.eval / f"heldout-{stage}-{tokens:015d}.json"
+        return self.evaluation("heldout", stage, tokens)
+
+    def evaluation(self, kind: str, stage: str, tokens: int) -> Path:
+        """Results of one kind (heldout, samples, tasks, calibration, by-index) at one checkpoint."""
+        return self.eval / f"{kind}-{stage}-{tokens:015d}.json"
 
     def branch_dirs(self) -> list["RunDir"]:
         return [RunDir(path) for path in sorted(self.branches.glob("*")) if (path / "config").is_dir()]

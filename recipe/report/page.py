@@ -11,9 +11,14 @@ from data_prep.atomic import write_text
 from recipe.report import charts
 from recipe.report.collect import RunView
 from recipe.report.coordinates import HEIGHT, WIDTH, coordinate_check
+from recipe.report.curves import HEIGHT as CURVE_HEIGHT
+from recipe.report.curves import WIDTH as CURVE_WIDTH
+from recipe.report.curves import index_curves, reliabilities
 from recipe.report.heldout import ORDERS, evaluations, heldout_rows, victories
+from recipe.report.planned import predictions
 from recipe.report.rings import RADIUS, ring
 from recipe.report.summary import COMPARED, facts, lead, tiles
+from recipe.report.tasks import benchmark_groups, load_published
 from recipe.report.transfer import transfer_pictures
 from recipe.rundir import RunDir
 from recipe.units import format_count
@@ -25,15 +30,22 @@ CHARTS = {
 }
 
 
-def write_report(runs: Sequence[RunDir], out: Path | None = None) -> Path:
-    """Renders the page of these runs and writes it whole; one run's page goes into its directory by default."""
+def write_report(runs: Sequence[RunDir], out: Path | None = None, *, published: Path | None = None) -> Path:
+    """Renders the page of these runs and writes it whole; one run's page goes into its directory by default.
+
+    Args:
+        runs: One, or several to compare.
+        out: File to write.
+        published: JSON file of other models' results: {model: {benchmark: per cent}}.
+    """
     path = out or runs[0].report
-    write_text(path, render([RunView(run) for run in runs]))
+    write_text(path, render([RunView(run) for run in runs], published=published))
     return path
 
 
-def render(views: Sequence[RunView]) -> str:
+def render(views: Sequence[RunView], *, published: Path | None = None) -> str:
     """The page as text."""
+    rows = load_published(published)
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -43,8 +55,10 @@ def render(views: Sequence[RunView]) -> str:
     return environment.get_template("page.html.jinja").render(
         views=views, view=views[0], several=len(views) > 1, lead=lead, tiles=tiles, facts=facts, compared=COMPARED,
         charts={name: draw(views) for name, draw in CHARTS.items()}, ring=ring, radius=RADIUS, colors=source_colors(views),
-        zip=zip, rows=heldout_rows(views), orders=ORDERS, has_samples=any(view.samples for view in views),
+        zip=zip, heldout=heldout_rows(views), orders=ORDERS, has_samples=any(view.samples for view in views),
         evaluations=evaluations(views), victories=victories,
+        published=list(rows), benchmarks=benchmark_groups(views, rows), planned=predictions(views),
+        calibrations=reliabilities(views), index_curves=index_curves(views), curve_size=(CURVE_WIDTH, CURVE_HEIGHT),
         coordinates=[coordinate_check(view) for view in views], panel_size=(WIDTH, HEIGHT),
         transfer=transfer_pictures(),
         css=Markup((ASSETS / "style.css").read_text(encoding="utf-8")),

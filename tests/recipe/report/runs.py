@@ -4,10 +4,14 @@ import json
 from math import exp
 from pathlib import Path
 
+import numpy as np
+
 from megatron_patches.mup.coordcheck import Measurement, Setting, as_json, judge
 from megatron_patches.mup.coordinates import MODULES
 from megatron_patches.mup.rules import Mup
 from recipe.config import RunConfig
+from recipe.evaluate.calibration import calibration
+from recipe.evaluate.powerlaw import fit
 from recipe.prepare import load_resolved
 from recipe.resolve import resolve
 from recipe.rundir import RunDir, write_json, write_text
@@ -49,6 +53,25 @@ def write_run(root: Path, *, num_steps: int = 400, worse_by: float = 0.0) -> Run
     samples = [{"source": "docs", "prompt": "Once <b>", "continuation": " upon & a time"}]
     write_json(run.eval / "samples-decay-000000000025600.json", {"tokens": 25600, "stage": "decay", "samples": samples})
     return run
+
+
+def write_evaluations(run: RunDir, *, tokens: int = 25600) -> None:
+    """Tasks, agents, a calibration, loss by token index that follows the report's law, and the planner's word."""
+    tasks = {name: {"value": 0.25, "metric": "acc", "few_shot": 0, "num_questions": 40} for name in ("arc_easy", "piqa")}
+    agents = {"hotpotqa": {"value": 0.5, "metric": "exact_match", "num_questions": 2, "mean_steps": 3.0, "malformed_frac": 0.1}}
+    rng = np.random.default_rng(0)
+    curve = calibration(rng.normal(size=(500, 4)), rng.integers(4, size=500)).as_dict()
+    index = np.arange(1, 129)
+    loss = 1.772 + (index / 32.84) ** -0.575 + rng.normal(0, 0.01, 128)
+    law = fit(index, loss, error=np.full(128, 0.01)).as_dict()
+    values = {"index": index.tolist(), "loss_nats": loss.tolist(), "error_nats": [0.01] * 128}
+    by_index = {"text": "wiki.txt", "num_windows": 40, "fit": law, **values}
+    for kind, found in (("tasks", tasks), ("agents", agents), ("calibration", curve), ("by-index", by_index)):
+        key = kind.replace("-", "_")
+        write_json(run.evaluation(kind, "decay", tokens), {"stage": "decay", "tokens": tokens, key: found})
+    memory = {"device": 2**30}
+    word = {"device": "cpu-node", "label": "dp 1", "step_s": 0.08, "tokens_per_s": 800.0, "memory_bytes": memory}
+    write_json(run.plan, word | {"outside_validation": ["precision fp32"]})
 
 
 def write_coord_check(run: RunDir, slopes: dict[str, float], **other: float) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from recipe.errors import RunError
 from recipe.report.collect import RunView
 from recipe.report.coordinates import coordinate_check
 from recipe.report.page import ASSETS, render, write_report
 from recipe.rundir import write_text
-from tests.recipe.report.runs import write_coord_check, write_run
+from tests.recipe.report.runs import write_coord_check, write_evaluations, write_run
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 
@@ -48,6 +49,7 @@ class Outline(HTMLParser):
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     run = write_run(tmp_path_factory.mktemp("runs") / "one")
     write_coord_check(run, {"mlp": 0.5})
+    write_evaluations(run)
     return write_report([run]).read_text(encoding="utf-8")
 
 
@@ -59,7 +61,7 @@ def charts(page: str) -> dict[str, dict]:
 def test_the_page_is_well_formed_and_needs_no_network(page: str) -> None:
     outline = Outline(page)
     assert len(set(outline.ids)) == len(outline.ids)
-    assert all(link.startswith("#") or link == "data:," for link in outline.links)
+    assert all(link.startswith(("#", "data:")) for link in outline.links)
     assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
     assert "url(http" not in page
     assert len(page) < 5_000_000
@@ -138,6 +140,42 @@ def test_a_coordinate_check_of_another_scaling_is_not_passed_off_as_the_runs(pag
 
 def test_the_audit_is_told_by_attempt(page: str) -> None:
     assert "ran and passed once, after the first step of attempt 1; not reached in 2" in page
+
+
+def section(page: str, name: str) -> str:
+    return page.split(f'<section id="{name}">')[1].split("</section>")[0]
+
+
+def test_benchmarks_stand_beside_published_rows(page: str, tmp_path: Path) -> None:
+    shown = section(page, "benchmarks")
+    assert re.search(r"arc_easy</th><td class=\"num\"><b>25.00</b></td><td class=\"num faint\">71.55", shown)
+    assert re.search(r"hotpotqa</th><td class=\"num\"><b>50.00</b></td><td class=\"num faint\">13.70", shown)
+    assert re.search(r"mean</td><td class=\"num\">–</td><td class=\"num\">61.79", shown)  # two of eight tasks have no mean
+    run = write_run(tmp_path / "more")
+    write_evaluations(run)
+    others = tmp_path / "others.json"
+    others.write_text('{"Other-1B": {"arc_easy": 66.5}}')
+    shown = section(render([RunView(run)], published=others), "benchmarks")
+    assert "Other-1B" in shown
+    assert "66.50" in shown
+    others.write_text('{"Other-1B": {"chess": 66.5}}')
+    with pytest.raises(RunError, match="no benchmark chess"):
+        render([RunView(run)], published=others)
+
+
+def test_calibration_and_loss_by_index_are_drawn(page: str) -> None:
+    shown = section(page, "calibration")
+    assert shown.count('class="bin"') >= 5
+    assert re.search(r"a = −0\.5\d", shown)
+    assert re.search(r"b = 1\.7\d", shown)
+
+
+def test_the_planner_is_held_against_the_measurement(page: str) -> None:
+    shown = section(page, "machine")
+    row = re.search(r"tokens a second</th>(.*?)</tr>", shown)
+    assert row is not None
+    assert re.findall(r">([^<]+)</td>", row[1]) == ["800", "1K", "−20 %"]
+    assert "precision fp32" in shown
 
 
 def test_every_evaluation_has_a_row_with_its_change(page: str) -> None:
