@@ -20,7 +20,7 @@ SHARD_BYTES = 2 << 30  # of input; 20 s of one core, 1.5 GB of tokens
 PLAN_NAME = "plan.json"
 SPLITS = ("heldout", "train")  # in the order in which a shard's parts are published
 # What decides the content of shards; the rest of a source's settings may change later.
-DECISIVE = ("kind", "field", "what", "heldout_frac", "loss_on", "chat_template", "prompt_variants")
+DECISIVE = ("kind", "field", "what", "heldout_frac", "loss_on", "chat_template", "prompt_variants", "prompt_seed")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Plan:
         """What the shards depend on, as stored in ``plan.json``."""
         decisive = {key: value for key, value in asdict(self.spec).items() if key in DECISIVE}
         decisive["heldout_frac"] = float(self.spec.heldout_frac)
+        if not decisive["prompt_seed"]:
+            del decisive["prompt_seed"]  # plans of before there was one stay what they are
         shards = [[[p.file, p.start, p.end, p.size_bytes] for p in shard] for shard in self.shards]
         return {
             "format": 1,
@@ -98,9 +100,9 @@ class Plan:
             write_json(path, mine)
             return
         stored = json.loads(path.read_text(encoding="utf-8"))
-        for key in mine:
-            if stored.get(key) != mine[key]:
-                was, now = _difference(stored.get(key), mine[key])
+        for key in mine | stored:
+            if stored.get(key) != mine.get(key):
+                was, now = _difference(stored.get(key), mine.get(key))
                 raise SourceError(
                     f"source {self.spec.name}: {self.folder} was made with {key} = {was}, and now it is {now}. "
                     f"Move that folder away to make it anew, or give another data directory."

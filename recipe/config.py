@@ -124,8 +124,10 @@ class SourceConfig(Section):
     """Tokens that count in the loss (kinds with prompts and responses)."""
     chat_template: str | None = None
     """File with a Jinja chat template; the built-in one where absent."""
-    prompt_variants: bool = False
-    """Vary the wording around prompts by rules, deterministically by seed."""
+    prompt_variants: int = Field(default=0, ge=0, le=1000)
+    """How often each record is written, its prompt worded by another rule each time; 0: once, as it is."""
+    prompt_seed: int = 0
+    """Another seed gives every prompt other wordings."""
     rejects_max_frac: Fraction = 0.001
     """Share of bad records above which tokenizing fails."""
 

@@ -29,7 +29,7 @@ from recipe.errors import ConfigError
 
 LOG = logging.getLogger(__name__)
 SAMPLE_PIECE_BYTES = 1 << 20
-DIGEST_TEXT_KEYS = ("kind", "field", "what", "heldout_frac", "loss_on", "chat_template", "prompt_variants")
+DIGEST_TEXT_KEYS = ("kind", "field", "what", "heldout_frac", "loss_on", "chat_template", "prompt_variants", "prompt_seed")
 
 
 def prepare(

@@ -13,7 +13,7 @@ def render(record: Record, spec: SourceSpec, *, epoch: int = 0) -> Document:
 
     Args:
         record: The conversation.
-        spec: Its source: ``chat_template``, ``prompt_variants``, ``loss_on``.
+        spec: Its source: ``chat_template``, ``prompt_variants``, ``prompt_seed``, ``loss_on``.
         epoch: Which repetition of the record this is; another wording of the prompt each.
 
     Raises:
@@ -21,7 +21,7 @@ def render(record: Record, spec: SourceSpec, *, epoch: int = 0) -> Document:
     """
     variant = ""
     if spec.prompt_variants:
-        record, variant = vary(record, epoch=epoch)
+        record, variant = vary(record, epoch=epoch, seed=spec.prompt_seed)
     segments = load_template(spec.chat_template).render(record.messages)
     if spec.loss_on == "all":
         segments = tuple(Segment(segment.text, True, segment.special) for segment in segments)
@@ -33,4 +33,4 @@ def render(record: Record, spec: SourceSpec, *, epoch: int = 0) -> Document:
 
 def num_wordings(spec: SourceSpec) -> int:
     """How often each record is written, each time worded differently; 1 without variation."""
-    return max(1, int(spec.prompt_variants))
+    return max(1, spec.prompt_variants)

@@ -20,7 +20,8 @@ class SourceSpec:
         heldout_frac: Share of documents set aside, chosen by the hash of ``Document.group`` or the text.
         loss_on: "all" or "responses": the tokens that count in the loss (kinds with prompts and responses).
         chat_template: File with a Jinja chat template; None for the built-in one.
-        prompt_variants: Whether prompts are varied by rules.
+        prompt_variants: How often each record is written, its prompt worded by another rule each time; 0: once, as it is.
+        prompt_seed: Another seed gives every prompt other wordings.
         rejects_max_frac: Share of bad records above which the job fails.
     """
 
@@ -33,7 +34,8 @@ class SourceSpec:
     heldout_frac: float = 0.005
     loss_on: str = "all"
     chat_template: str | None = None
-    prompt_variants: bool = False
+    prompt_variants: int = 0
+    prompt_seed: int = 0
     rejects_max_frac: float = 0.001
 
 

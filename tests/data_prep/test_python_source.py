@@ -93,7 +93,7 @@ def test_categories_are_told_truthfully() -> None:
 
 
 def test_doctests_come_rendered_with_a_mask_and_without_runs_own_output() -> None:
-    found = list(documents(spec("doctests", category="math", paths=("mpmath",), loss_on="responses", prompt_variants=True)))
+    found = list(documents(spec("doctests", category="math", paths=("mpmath",), loss_on="responses", prompt_variants=1)))
     for document in found:
         assert isinstance(document, Document)
         assert "".join(segment.text for segment in document.segments) == document.text

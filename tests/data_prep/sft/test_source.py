@@ -14,6 +14,7 @@ import pytest
 from data_prep.binarize import binarize
 from data_prep.errors import RejectLimitError, SourceError
 from data_prep.indexed import IndexedShard
+from data_prep.plan import make_plan
 from data_prep.sources import Document, Reject, SourceSpec, documents, pieces, read
 from data_prep.tokenizer import Tokenizer
 
@@ -60,6 +61,22 @@ def test_wordings_come_in_whole_passes_with_ids_of_their_own(tmp_path: Path) -> 
     assert [d.group for d in first] == [d.group for d in second]
     assert all(a.text != b.text for a, b in zip(first, second))
     assert all(a.text.rpartition("\n")[2] == b.text.rpartition("\n")[2] for a, b in zip(first, second))
+
+
+def test_another_seed_gives_other_wordings(tmp_path: Path) -> None:
+    """The same seed gives the same texts, another one others; the data set of one isn't taken for that of the other."""
+    one, again, other = (
+        [d.text for d in documents(source(tmp_path, prompt_variants=2, prompt_seed=seed))] for seed in (1, 1, 2)
+    )
+    assert one == again
+    assert one != other
+
+
+def test_data_of_another_seed_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    make_plan(source(tmp_path, prompt_variants=2, prompt_seed=3), tokenizer=tokenizer, data_dir=tmp_path).store()
+    for seed in (0, 4):
+        with pytest.raises(SourceError, match="prompt_seed = 3, and now it is"):
+            make_plan(source(tmp_path, prompt_variants=2, prompt_seed=seed), tokenizer=tokenizer, data_dir=tmp_path).store()
 
 
 def test_parquet_and_gzip_and_cuts_give_the_same(tmp_path: Path) -> None:
