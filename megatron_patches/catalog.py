@@ -8,6 +8,7 @@ from megatron_patches.patch import Patch
 MODULES = (
     "cpu.current_device",
     "cpu.synchronize",
+    "cpu.current_stream",
     "cpu.tensor_cuda",
     "cpu.rng_tracker",
     "cpu.rng_state",
@@ -17,6 +18,7 @@ MODULES = (
     "cpu.rope",
     "cpu.optimizer",
     "cpu.clip_grads",
+    "cpu.clip_scale",
     "cpu.l2_norm",
     "cpu.tensor_type",
     "cpu.config",

@@ -8,9 +8,11 @@ from megatron_patches.patch import Patch, Rung
 _CLASS = "megatron.core.optimizer.distrib_optimizer:DistributedOptimizer"
 
 
-def _install(original: Any, option: Any) -> Any:
-    @wraps(original)
-    def build(*args: Any, **kwargs: Any) -> Any:
+def naming_cuda(function: Any) -> Any:
+    """`function`, during which `Tensor.type()` of a CPU tensor answers as a CUDA tensor's would."""
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
         import torch
 
         own = torch.Tensor.type
@@ -21,11 +23,15 @@ def _install(original: Any, option: Any) -> Any:
 
         torch.Tensor.type = named  # type: ignore[method-assign]
         try:
-            return original(*args, **kwargs)
+            return function(*args, **kwargs)
         finally:
             torch.Tensor.type = own  # type: ignore[method-assign]
 
-    return staticmethod(build)  # upstream's is a classmethod, and `original` is bound already
+    return called
+
+
+def _install(original: Any, option: Any) -> Any:
+    return staticmethod(naming_cuda(original))  # upstream's is a classmethod, and `original` is bound already
 
 
 PATCH = Patch(
