@@ -7,6 +7,10 @@ import typer
 
 def doctor(
     cluster: Annotated[str, typer.Option(help="Site file: written from sinfo where there is none, then checked.")] = "",
+    bench: Annotated[
+        str, typer.Option(help="Hardware file to write: this machine, measured, for plan --gpu FILE.")
+    ] = "",
+    processes: Annotated[int, typer.Option(help="Ranks of a node, for --bench; as many as train would start, if absent.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")] = False,
 ) -> None:
     """Checks versions, devices, backends, patches, shadowed packages and disk; exit code 1 where something can't work.
@@ -22,6 +26,8 @@ def doctor(
 
     if cluster:
         _cluster(cluster)
+    if bench:
+        _bench(bench, processes)
     facts, faults = examine()
     if as_json:
         typer.echo(json.dumps({"facts": facts, "faults": faults}, indent=2))
@@ -41,6 +47,18 @@ def doctor(
     for fault in faults:
         typer.echo(f"fault: {fault}", err=True)
     raise typer.Exit(1 if faults else 0)
+
+
+def _bench(name: str, processes: int) -> None:
+    """Measures this machine into a hardware file; ends the command."""
+    from pathlib import Path
+
+    from launch.local import default_processes
+    from launch.plan.measure import write_hardware
+
+    write_hardware(Path(name), num_processes=processes or default_processes(1))
+    typer.echo(f"{name}: measured; use it with: windtunnel plan RECIPE --gpu {name}")
+    raise typer.Exit(0)
 
 
 def _cluster(name: str) -> None:

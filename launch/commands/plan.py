@@ -18,7 +18,8 @@ def plan(
     kwh_price: Annotated[float, typer.Option(help="Of one kilowatt-hour.")] = 0.0,
     top: Annotated[int, typer.Option(help="Layouts to list.")] = 10,
     trace: Annotated[bool, typer.Option("--trace", help="Also step one rank of the real program on fake tensors.")] = False,
-    out: Annotated[str, typer.Option(help="Folder for pictures (PNG): memory by term, throughput, pipeline.")] = "",
+    scaling: Annotated[bool, typer.Option("--scaling", help="Also draw throughput against numbers of GPUs.")] = False,
+    out: Annotated[str, typer.Option(help="Folder for plan.json and pictures (SVG): memory, throughput, pipeline.")] = "",
     json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Ranks the layouts that a model can train in: memory by term, step time, days, and why the neighbours lost.
@@ -28,27 +29,21 @@ def plan(
     import json
     from pathlib import Path
 
-    from launch.plan.answer import (
-        Prices,
-        candidate_json,
-        default_calibration,
-        device_of_site,
-        parse_layout,
-        plan_json,
-        problem_of,
-    )
+    from data_prep.atomic import write_json
+    from launch.plan.answer import candidate_json, default_calibration, device_of_site, parse_layout, plan_json, problem_of
     from launch.plan.calibration import Calibration
     from launch.plan.errors import PlanError
+    from launch.plan.recipe import Prices
     from launch.plan.search import price as price_layouts
     from launch.plan.search import search
     from launch.plan.tables import print_candidate, print_plan
+    from launch.plan.terminal import print_pictures
     from recipe.load import load_recipe
 
     config = load_recipe(recipe, override)
     device = device_of_site(cluster, num_gpus=gpus, gpu=gpu) if cluster else gpu or "h100-sxm"
     problem = problem_of(config, gpu=device, num_gpus=gpus, engine=engine)
     known = Calibration.load(Path(calibration)) if calibration else default_calibration()
-    prices, tokens = Prices(price, kwh_price), {stage.name: float(stage.tokens) for stage in config.stages}
     if out and (layout or trace):
         raise PlanError("--out draws a whole plan: leave out --layout and --trace")
     if layout or trace:
@@ -60,21 +55,32 @@ def plan(
         candidate = price_layouts(problem, one, known)[0]
         answer = candidate_json(candidate, problem)
         if trace:
-            answer["trace"] = _traced(recipe, override, one.row(0), gpus)
+            answer["trace"] = _traced(recipe, override, one.row(0), gpus, stage=candidate.peak_stage)
         print(json.dumps(answer)) if json_ else print_candidate(answer)
         return
     found = search(problem, known, top=top)
-    answer = plan_json(found, tokens=tokens, prices=prices)
+    answer = plan_json(found, config, recipe=recipe, calibration=known, prices=Prices(price, kwh_price))
     if out:
         from launch.plan.pictures import draw
 
         answer["pictures"] = [str(path) for path in draw(found, known, out=Path(out))]
-    print(json.dumps(answer)) if json_ else print_plan(answer)
+        write_json(Path(out) / "plan.json", answer)
+    if json_:
+        print(json.dumps(answer))
+    else:
+        print_plan(answer)
+        print_pictures(found, known, scaling=scaling)
 
 
-def _traced(recipe: str, override: list[str], row: dict, gpus: int) -> dict:
-    from launch.plan.trace import trace as trace_rank
+def _traced(recipe: str, override: list[str], row: dict, gpus: int, *, stage: int) -> dict:
+    """The fullest stage's first rank, counted on fake tensors, and the closed form of the same rank beside it."""
+    from launch.plan.agreement import closed_form, pairs_of
+    from launch.plan.trace import trace_deep
 
-    names = {"tp": "tp", "pp": "pp", "vp": "vp", "cp": "cp", "sp": "sp", "zero": "zero", "recompute": "recompute"}
-    changes = [f"parallel.{key}={str(row[name]).lower()}" for name, key in names.items()] + [f"batch.micro_seqs={row['mbs']}"]
-    return trace_rank(recipe, world_size=gpus, overrides=[*override, *changes])
+    names = ("tp", "pp", "vp", "cp", "sp", "zero", "recompute")
+    changes = [f"parallel.{key}={str(row[key]).lower()}" for key in names] + [f"batch.micro_seqs={row['mbs']}"]
+    changes.append(f"parallel.offload_optimizer={str(row['offload']).lower()}")
+    asked = {"world_size": gpus, "rank": stage * (gpus // row["pp"]), "overrides": [*override, *changes]}
+    traced = trace_deep(recipe, **asked)
+    pairs = pairs_of(closed_form(recipe, **asked), traced)
+    return traced | {"rank": asked["rank"], "terms_bytes": {name: {"closed": a, "trace": b} for name, (a, b) in pairs.items()}}

@@ -3,14 +3,15 @@
 print(json.dumps(as_json(candidate, problem, ...)))
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from launch.plan.calibration import Calibration
 from launch.plan.engines import for_precision
 from launch.plan.errors import PlanError
-from launch.plan.hardware import GIB, Cluster, Hardware, find
+from launch.plan.hardware import Cluster, Hardware, find
 from launch.plan.memory import PHASES, rank_memory
+from launch.plan.recipe import Prices, batches, command, stage_costs, whole
 from launch.plan.search import Candidate, Plan, Problem
 from launch.plan.shapes import RECOMPUTE, Layouts
 
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
 
 VALIDATED_GPUS = ("a100", "h100")
 KEYS = ("tp", "pp", "vp", "cp", "dp", "sp", "zero", "mbs", "recompute", "offload")
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What an hour and a kilowatt-hour cost, in any currency; zero: not stated."""
-
-    per_gpu_hour: float = 0.0
-    per_kwh: float = 0.0
 
 
 def outside_validation(problem: Problem, layouts: Layouts) -> list[str]:
@@ -97,15 +90,6 @@ def stages_of_memory(candidate: Candidate, problem: Problem) -> list[dict[str, A
     return found
 
 
-def run_cost(candidate: Candidate, problem: Problem, tokens: float, prices: Prices) -> dict[str, float]:
-    """Days, GPU hours, energy and cost of so many tokens."""
-    seconds = tokens / candidate.tokens_per_s
-    gpus = problem.cluster.num_gpus
-    kwh = seconds / 3600 * gpus * problem.cluster.hardware.power_w / 1000
-    cost = seconds / 3600 * gpus * prices.per_gpu_hour + kwh * prices.per_kwh
-    return {"days": seconds / 86400, "gpu_hours": seconds / 3600 * gpus, "energy_kwh": kwh, "cost": cost}
-
-
 def candidate_json(candidate: Candidate, problem: Problem, *, stages: bool = True) -> dict[str, Any]:
     """One layout's prediction."""
     return {
@@ -124,20 +108,21 @@ def candidate_json(candidate: Candidate, problem: Problem, *, stages: bool = Tru
     }  # fmt: skip
 
 
-def plan_json(plan: Plan, *, tokens: dict[str, float], prices: Prices) -> dict[str, Any]:
+def plan_json(plan: Plan, config: "RunConfig", *, recipe: str, calibration: Calibration, prices: Prices) -> dict[str, Any]:
     """The whole answer."""
     problem = plan.problem
-    whole = sum(tokens.values())
+    costs = stage_costs(plan.best, problem, config, calibration, prices)
+    picks = {"fastest": plan.best, "leanest": plan.leanest, "robust": plan.robust}
     return {
         "cluster": {"gpu": problem.cluster.hardware.name, "num_gpus": problem.cluster.num_gpus},
-        "num_legal": plan.num_legal, "num_fit": plan.num_fit,
+        "num_legal": plan.num_legal, "num_fit": plan.num_fit, "command": command(plan.best, recipe),
         "ranked": [candidate_json(one, problem, stages=index == 0) for index, one in enumerate(plan.ranked)],
-        "picks": {
-            "fastest": plan.best.label(), "leanest": plan.leanest.label(), "robust": plan.robust.label() if plan.robust else None,  # noqa: E501
+        "picks": {name: one.label() if one else None for name, one in picks.items()},
+        "picks_detail": {
+            name: {"step_s": one.step_s, "device_bytes": one.device_bytes} for name, one in picks.items() if one
         },
         "neighbours": [vars(one) for one in plan.neighbours],
-        "stages_of_recipe": {name: run_cost(plan.best, problem, count, prices) for name, count in tokens.items()},
-        "recipe": run_cost(plan.best, problem, whole, prices), "not_modelled": list(plan.not_modelled),
+        "stages_of_recipe": costs, "recipe": whole(costs), "not_modelled": list(plan.not_modelled),
     }  # fmt: skip
 
 
@@ -162,9 +147,7 @@ def device_of_site(name: str, *, num_gpus: int, gpu: str = "") -> Hardware:
     return replace(find(device), gpus_per_node=site.processes_per_node)
 
 
-def problem_of(
-    config: "RunConfig", *, gpu: str | Hardware, num_gpus: int, engine: str, global_seqs: int = 0
-) -> Problem:
+def problem_of(config: "RunConfig", *, gpu: str | Hardware, num_gpus: int, engine: str, global_seqs: int = 0) -> Problem:
     """
     Raises:
         PlanError: an impossible cluster or an unknown device or engine.
@@ -182,9 +165,16 @@ def problem_of(
         )
     shape = ModelShape.of_recipe(config.model)
     seqs = global_seqs or config.batch.global_tokens // shape.seq_tokens
+    ramp = () if global_seqs else tuple(size for size in batches(config) if size != seqs)
     chosen = for_precision(engine_named(engine), precision=config.precision, on_cpu=hardware.kind == "cpu")
     return Problem(
-        shape, chosen, Cluster(hardware, num_gpus), seqs, precision=config.precision, offload=hardware.kind != "cpu"
+        shape,
+        chosen,
+        Cluster(hardware, num_gpus),
+        seqs,
+        precision=config.precision,
+        offload=hardware.kind != "cpu",
+        ramp_seqs=ramp,
     )  # a CPU's memory is what others offload to
 
 
@@ -193,7 +183,3 @@ def default_calibration() -> Calibration:
     from pathlib import Path
 
     return Calibration.load(Path(__file__).parent / "calibrated.json")
-
-
-def gib(value: float) -> str:
-    return f"{value / GIB:.1f}"

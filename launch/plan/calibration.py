@@ -23,8 +23,8 @@ class Calibration:
     hot_frac: dict[str, float] = field(default_factory=lambda: {"*": 0.85})
     eager_scale: float = 1.4
     """Traffic between matrix products where they are not fused."""
-    launch_s: float = 4e-6
-    """One kernel's launch."""
+    launch_scale: float = 1.0
+    """One kernel's launch, against the hardware file's."""
     step_overhead_s: float = 0.02
     """Per step: data, logging, norms' synchronisation."""
     jitter_frac: float = 0.006

@@ -32,6 +32,11 @@ class Device:
         """Clocks in a hot training loop against an isolated kernel (isolated products are 10 to 15 % faster)."""
         return self.calibration.hot(self.hardware.name)
 
+    @property
+    def launch_s(self) -> float:
+        """Seconds that an operation costs however small it is."""
+        return 1e-6 * self.hardware.launch_us * self.calibration.launch_scale
+
     def matmul_s(self, m: Size, n: Size, k: Size, *, extra_bytes: np.ndarray | float = 0.0) -> np.ndarray:
         """Seconds of one m×k by k×n product; m, n, k local sizes (broadcast together). extra_bytes: traffic beside operands."""
         grid, frac = self.hardware.k_curve
@@ -41,7 +46,7 @@ class Device:
         arithmetic = 2.0 * m * n * k / (self.hardware.peak_flops(self.precision) * share * filled * self.hot_frac)
         width = 4 if self.precision == "fp32" else 2
         traffic = (width * (m * k + k * n + m * n) + extra_bytes) / self.hardware.memory_bytes_per_s
-        return np.maximum(arithmetic, traffic) + self.calibration.launch_s
+        return np.maximum(arithmetic, traffic) + self.launch_s
 
     def stream_s(self, num_bytes: Size) -> np.ndarray:
         """Seconds to move bytes through device memory."""
@@ -92,8 +97,8 @@ def _between(shape: ModelShape, layouts: Layouts, engine: Engine, device: Device
     columns = (4 * (h + kv) + (6 if shape.gated else 4) * f) / layouts.tp
     masks = 6 * h / n if engine.dropout else 0.0
     width = (2 if device.precision == "fp32" else 1) * (1.0 if engine.fused_elementwise else device.calibration.eager_scale)
-    forward = device.stream_s(width * tokens * (rows + columns + masks)) + 8 * device.calibration.launch_s
-    backward = device.stream_s(width * tokens * (1.2 * rows + 1.7 * columns + masks)) + 16 * device.calibration.launch_s
+    forward = device.stream_s(width * tokens * (rows + columns + masks)) + 8 * device.launch_s
+    backward = device.stream_s(width * tokens * (1.2 * rows + 1.7 * columns + masks)) + 16 * device.launch_s
     return forward, backward
 
 

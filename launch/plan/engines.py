@@ -13,10 +13,12 @@ WINDTUNNEL = Engine(
     name="windtunnel",
     mlp_bytes=10,  # Megatron-Core's local spec: both inputs, SiLU's output, the linear half shifted by its offset, the product
     rotary_copies=True,
+    masked_context=True,  # megatron_patches/attention/core.py
     fresh_grads=True,
     persists_small=True,
     fused_elementwise=False,
-    logit_bytes=6.0,  # bf16 logits and an fp32 copy that becomes the gradient in place (vocabulary-parallel cross entropy)
+    logit_bytes=6.0,  # traffic of the head: bf16 logits and an fp32 copy that becomes the gradient in place
+    loss_chunk_bytes=256 * 2**20,  # megatron_patches/loss/chunked.py, on a GPU
     overlap_dp_frac=0.0,  # gradients are reduced at the flush (DeepSpeed's coalesce_grad_reduction)
     bucket_bytes=2e9,  # DeepSpeed reduce_bucket_size 5e8 elements, alive during the flush only
     wire_bytes=2,  # communication_data_type defaults to bf16 there
@@ -27,8 +29,16 @@ WINDTUNNEL = Engine(
 
 def for_precision(engine: Engine, *, precision: str, on_cpu: bool = False) -> Engine:
     """The engine in full precision, or with torch's CPU kernels: their RMSNorm keeps fp32 copies, a GPU's only its input."""
+    if on_cpu and engine.loss_chunk_bytes:
+        engine = replace(engine, loss_chunk_bytes=32 * 2**20)
     if precision == "fp32":
-        return replace(engine, value_bytes=4, weight_bytes=4, logit_bytes=8.0, norm_bytes=12 if on_cpu else 8)
+        return replace(
+            engine,
+            value_bytes=4,
+            weight_bytes=4,
+            logit_bytes=4.0 if engine.flush_bytes else 8.0,
+            norm_bytes=12 if on_cpu else 8,
+        )
     return replace(engine, norm_bytes=10) if on_cpu else engine
 
 
@@ -47,6 +57,7 @@ MEGATRON = Engine(
 MEGATRON_2022 = Engine(  # arXiv 2205.05198: selective recomputation and sequence parallelism, before flash attention
     name="megatron-2022",
     zero_stages=(0,),
+    scatters_messages=True,  # as in 2021; under sequence parallelism messages are cut anyway
     flash=False,
     logit_bytes=12.0,
     overlap_tp_frac=0.15,  # only the backward gather overlaps

@@ -59,6 +59,8 @@ class Hardware:
     power_w: float
     aliases: tuple[str, ...] = ()
     price_per_hour: float | None = None
+    launch_us: float = 4.0
+    """One small operation, whatever it computes: a kernel's launch (measured by `windtunnel doctor --bench`)."""
 
     @property
     def memory_bytes(self) -> float:

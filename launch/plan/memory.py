@@ -28,6 +28,7 @@ ALLOCATOR_FRAC = 0.94  # allocated ≈ 0.94 of reserved (SimuMax's records; expa
 CONTEXT_BYTES = 550e6  # CUDA context, libraries, loaded kernels
 NCCL_BYTES = 370e6  # first communicator, 2 to 8 GPUs: 340 to 390 MB; later ones about a third
 FLUSH_PARAMS = 5e8  # DeepSpeed reduce_bucket_size, in elements
+LIVE_PARAMS = 1e9  # DeepSpeed stage3_max_live_parameters
 PERSISTENT_PARAMS = 1e5  # DeepSpeed stage3_param_persistence_threshold
 PHASES = ("forward and backward", "last microbatches' backward", "optimizer")
 STATES = ("weights", "gradients", "masters", "moments")
@@ -106,6 +107,10 @@ def layer_activations(shape: ModelShape, layouts: Layouts, engine: Engine) -> Te
         "attention": tokens * (engine.value_bytes * h + 4 * shape.num_heads) / t,
         "mlp": wide * tokens * (engine.mlp_bytes if shape.gated else 4) * f / t,
     }
+    if engine.masked_context:  # keys and values whole, masks of both slices (s/2c rows each), their output before the cat
+        whole = 2 * kv / t * layouts.mbs * shape.seq_tokens + tokens * h / t
+        masks = shape.seq_tokens**2 * (2 * layouts.cp + 1) / (4 * layouts.cp**2)
+        terms["attention"] = terms["attention"] + np.where(layouts.cp > 1, engine.value_bytes * (whole + masks), 0.0)
     if engine.dropout:
         terms["dropout"] = tokens * 2 * h / n
     if not engine.flash:
@@ -147,31 +152,58 @@ def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray
 def _transient(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Alive for a moment at the peak: (inside a layer's backward pass, at the loss).
 
-    Backward: the MLP's gradients (6f, while 2f of what was kept is gone) and the stream's, 8h; or, later, the first MLP
-    matrix's gradient in bf16 and as it is added in fp32. Loss: logits with their copies; or their gradient beside the head's.
+    Backward: the MLP's gradients (6f, while 2f of what was kept is gone) and the stream's, 8h (under sequence parallelism 4h
+    of it gathered, whole); or, later, the first MLP matrix's gradient in its own width and as it is added in fp32. Loss:
+    logits with their copies; or their gradient beside the head's.
     """
     tokens = layouts.mbs * shape.seq_tokens / layouts.cp
     h, f, t, wide = shape.hidden, shape.ffn, layouts.tp, engine.value_bytes / 2
     n = np.where(layouts.sp > 0, t, 1)
-    unfused = engine.value_bytes + 4 if engine.flush_bytes else 0  # bytes a weight: its gradient, and as it is added in fp32
+    unfused = 0  # bytes a weight: its gradient, and (from bf16) as it is added in fp32
+    if engine.flush_bytes:
+        unfused = 6 if engine.value_bytes == 2 else 4
+    gathered = wide * 4 * h * (1 - 1 / n)
     matrix = unfused * (2 if shape.gated else 1) * h * f / t
-    inside = np.maximum(wide * tokens * (4 * np.maximum(f, h) / t + 8 * h / n), matrix - wide * tokens * 2 * f / t)
+    inside = np.maximum(
+        wide * tokens * (4 * np.maximum(f, h) / t + 8 * h / n) + gathered * tokens, matrix - wide * tokens * 2 * f / t
+    )
     rows = padded_vocab(shape, t) / t
+    if engine.loss_chunk_bytes:
+        return inside, np.where(stage == layouts.pp - 1, _chunked_loss(shape, engine, tokens, rows), 0.0)
     loss = np.maximum((engine.logit_bytes * rows + 2 * wide * h / n) * tokens, 2 * wide * tokens * rows + unfused * rows * h)
     return inside, np.where(stage == layouts.pp - 1, loss, 0.0)
 
 
+def _chunked_loss(shape: ModelShape, engine: Engine, tokens: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Head and loss by chunks, gradients at once: one chunk of logits (in fp32, and in bf16 as their gradient), the head's
+    gradient in fp32 and the product that is added to it, the gradient of all tokens.
+    """
+    chunk = np.minimum(tokens, np.maximum(64, engine.loss_chunk_bytes // (4 * rows)))
+    twice = 4 + (engine.value_bytes if engine.value_bytes == 2 else 0)
+    return twice * rows * (chunk + shape.hidden) + engine.value_bytes * tokens * shape.hidden
+
+
 def _buffers(shape: ModelShape, layouts: Layouts, engine: Engine, params: np.ndarray) -> np.ndarray:
-    """Gathered weights (ZeRO-3), reduction buckets, pipeline messages."""
+    """Gathered weights (ZeRO-3), reduction buckets, pipeline messages, gathered inputs (sequence parallelism).
+
+    DeepSpeed keeps what it gathered while at most 1e9 elements live; FSDP two units at a time.
+    """
     d = layouts.dp * layouts.cp
     tokens = layouts.mbs * shape.seq_tokens / layouts.cp
     unit = np.maximum(shape.layer_params, shape.vocab_params) / layouts.tp
-    gathered = np.where((layouts.zero == 3) & (d > 1), 2 * (2 * unit) + (4 * unit if engine.shards_grads else 0), 0.0)
+    if engine.persists_small:
+        whole = engine.value_bytes * np.minimum(params, LIVE_PARAMS)
+    else:
+        whole = 2 * (2 * unit) + (4 * unit if engine.shards_grads else 0)
+    gathered = np.where((layouts.zero == 3) & (d > 1), whole, 0.0)
     bucket = np.where(
         (d > 1) & (layouts.zero < 3), np.minimum(0.0 if engine.flush_bytes else engine.bucket_bytes, 4 * params), 0.0
     )
     messages = np.where(layouts.pp > 1, 4 * tokens * shape.hidden / np.where(layouts.sp > 0, layouts.tp, 1), 0.0)
-    return gathered + bucket + messages
+    inputs = np.where(
+        (layouts.sp > 0) & (layouts.tp > 1), engine.value_bytes * tokens * shape.hidden, 0.0
+    )  # one, kept for reuse
+    return gathered + bucket + messages + (inputs if engine.flush_bytes else 0.0)
 
 
 def _persistent(shape: ModelShape, layouts: Layouts) -> np.ndarray:
@@ -276,9 +308,7 @@ def device_bytes(layouts: Layouts, allocated: np.ndarray, hardware: Hardware) ->
 def fit_verdict(total: Totals, layouts: Layouts, hardware: Hardware) -> np.ndarray:
     """ "fits" (with the headroom), "tight" (live tensors fit; headroom or allocator's slack does not) or "no"."""
     least = total.device - (total.reserved - total.allocated)
-    return np.where(
-        total.device <= hardware.usable_bytes, "fits", np.where(least <= hardware.memory_bytes, "tight", "no")
-    )
+    return np.where(total.device <= hardware.usable_bytes, "fits", np.where(least <= hardware.memory_bytes, "tight", "no"))
 
 
 def gib(value: float) -> float:

@@ -1,6 +1,6 @@
 """A plan in three pictures: memory by term against the device's limit, throughput against GPUs, the pipeline's timeline.
 
-    draw(found, calibration, out=Path("plan"))
+draw(found, calibration, out=Path("plan"))
 """
 
 from pathlib import Path
@@ -18,13 +18,13 @@ from recipe.units import format_count
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MEMORY, THROUGHPUT, TIMELINE = "memory.png", "throughput.png", "pipeline.png"
+MEMORY, THROUGHPUT, TIMELINE = "memory.svg", "throughput.svg", "pipeline.svg"
 SMALL_FRAC = 0.01  # terms under this share of a stage are drawn together
 DRAWN_MICROBATCHES = 4  # for each stage: more would be lines
 
 
 def draw(plan: Plan, calibration: Calibration, *, out: Path) -> list[Path]:
-    """Writes the three pictures of the best layout, each whole or not at all; returns their paths."""
+    """Writes the three pictures of the best layout (SVG, for any page), each whole or not at all; returns their paths."""
     out.mkdir(parents=True, exist_ok=True)
     figures = {
         MEMORY: memory_figure(plan),
@@ -33,7 +33,7 @@ def draw(plan: Plan, calibration: Calibration, *, out: Path) -> list[Path]:
     }
     for name, figure in figures.items():
         with replacing(out / name) as file:
-            figure.savefig(file, format="png", dpi=130)
+            figure.savefig(file, format="svg", metadata={"Date": None})
     return [out / name for name in figures]
 
 

@@ -3,7 +3,7 @@
 make bench-plan CSV=tests/data/parallelism_measurements.csv
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def completions(case: Case) -> tuple[Layouts, tuple[str, ...]]:
         if "mbs" in stated
         else [size for size in (1, 2, 4, 8, 16) if batch is None or (batch % (dp * size) == 0)] or [1]
     )
-    per_stage = case.shape.num_layers // int(stated["pp"])
+    per_stage = max(1, case.shape.num_layers // int(stated["pp"]))
     virtual = [int(stated["vp"])] if "vp" in stated else [v for v in range(1, min(8, per_stage) + 1) if per_stage % v == 0]
     recompute = [str(stated["recompute"])] if "recompute" in stated else list(RECOMPUTE)
     tables = [
@@ -104,13 +104,16 @@ class Summary:
     memory_mape_frac: float
     kendall_tau: float
     num_called_out_of_memory: int
+    """Runs that ran."""
+    num_called_fitting: int
+    """Runs that ran out of memory."""
 
 
 def summarise(name: str, predictions: list[Prediction]) -> Summary:
     times = np.array([p.time_error for p in predictions if p.time_error is not None])
     memories = np.array([p.memory_error for p in predictions if p.memory_error is not None])
     timed = [p for p in predictions if p.case.tokens_per_s_gpu is not None]
-    share = lambda p, rate: rate * p.case.shape.flops_per_token() / p.case.hardware.peak_flops("fp16")  # noqa: E731
+    share = lambda p, rate: rate * p.case.shape.flops_per_token() / p.case.hardware.peak_flops(p.case.precision)  # noqa: E731
     tau = kendall_tau(
         np.array([share(p, p.tokens_per_s_gpu) for p in timed]), np.array([share(p, p.case.tokens_per_s_gpu) for p in timed])
     )
@@ -122,36 +125,29 @@ def summarise(name: str, predictions: list[Prediction]) -> Summary:
         time_p90_frac=float(np.percentile(np.abs(times), 90)) if len(times) else none,
         time_bias_frac=float(np.mean(times)) if len(times) else none,
         memory_mape_frac=float(np.mean(np.abs(memories))) if len(memories) else none,
-        kendall_tau=tau, num_called_out_of_memory=sum(p.verdict == "no" for p in predictions),
+        kendall_tau=tau, num_called_out_of_memory=sum(p.verdict == "no" and not p.case.ran_out_of_memory for p in predictions),
+        num_called_fitting=sum(p.verdict == "fits" and p.case.ran_out_of_memory for p in predictions),
     )  # fmt: skip
-
-
-def with_engine(case: Case, **changes) -> Case:
-    return replace(case, engine=replace(case.engine, **changes))
 
 
 def sweep_position(case: Case, calibration: Calibration) -> tuple[int, float]:
     """For a published best of a sweep: its place in the planner's own ranking of what the sweep could run (1 is the first),
     and the predicted step time of the planner's first over that of the published layout.
 
-    A place counts layouts (tp, pp, dp): the published one is scored by its best micro batch and ZeRO stage, as each other is.
+    A place counts layouts of other (tp, pp, micro batch) that are predicted faster than the published one, each by its best
+    ZeRO stage; equal predictions share a place.
     """
     stated = case.stated
     table = legal_layouts(
-        case.shape,
-        case.engine,
-        case.hardware,
-        num_gpus=case.num_gpus,
-        global_seqs=case.global_seqs or 256,
-        context=False,
+        case.shape, case.engine, case.hardware, num_gpus=case.num_gpus, global_seqs=case.global_seqs or 256, context=False,
         offload=False,
-    )
+    )  # fmt: skip
     table = table[np.flatnonzero(table.recompute == RECOMPUTE.index(str(stated.get("recompute", "none"))))]
     fits = fit_verdict(totals(case.shape, table, case.engine, case.hardware), table, case.hardware) != "no"
     table = table[np.flatnonzero(fits)]
     step = step_time(case.shape, table, case.engine, case.hardware, calibration, precision=case.precision).step_s
-    best: dict[tuple[int, int], float] = {}
-    for tp, pp, seconds in zip(table.tp.tolist(), table.pp.tolist(), step.tolist()):
-        best[tp, pp] = min(seconds, best.get((tp, pp), np.inf))
-    own = best.get((int(stated["tp"]), int(stated["pp"])), np.inf)
+    best: dict[tuple[int, ...], float] = {}
+    for tp, pp, mbs, seconds in zip(table.tp.tolist(), table.pp.tolist(), table.mbs.tolist(), step.tolist()):
+        best[tp, pp, mbs] = min(seconds, best.get((tp, pp, mbs), np.inf))
+    own = best.get(tuple(int(stated[key]) for key in ("tp", "pp", "mbs")), np.inf)
     return 1 + sum(seconds < own for seconds in best.values()), min(best.values()) / own

@@ -29,6 +29,8 @@ class Problem:
     precision: str = "bf16"
     micro_seqs: tuple[int, ...] = field(default=MICRO_SEQS)
     offload: bool = True
+    ramp_seqs: tuple[int, ...] = ()
+    """Smaller batches that the recipe passes through: dp·mbs must divide them too."""
 
     @property
     def tokens_per_step(self) -> int:
@@ -120,7 +122,7 @@ def search(problem: Problem, calibration: Calibration, *, top: int = 10) -> Plan
     cluster, shape, engine = problem.cluster, problem.shape, problem.engine
     legal = legal_layouts(
         shape, engine, cluster.hardware, num_gpus=cluster.num_gpus, global_seqs=problem.global_seqs,
-        micro_seqs=problem.micro_seqs, offload=problem.offload,
+        micro_seqs=problem.micro_seqs, offload=problem.offload, ramp_seqs=problem.ramp_seqs,
     )  # fmt: skip
     if not len(legal):
         raise PlanError(_no_legal(problem))
@@ -134,8 +136,9 @@ def search(problem: Problem, calibration: Calibration, *, top: int = 10) -> Plan
     total_fit = Totals(
         *(getattr(total, name)[fits] for name in ("allocated", "reserved", "device", "peak_stage", "peak_phase"))
     )
-    ranked = _candidates(problem, fitting, time, total_fit, order[:top])
+    ranked = _candidates(problem, fitting, time, total_fit, _distinct(fitting, order)[:top])
     near = order[time.step_s[order] <= 1.1 * time.step_s[order[0]]]
+    near = near[fitting.offload[near] == fitting.offload[near].min()]
     leanest = near[np.argmin(total_fit.device[near])]
     robust = _robust(problem, fitting[order[:200]], calibration)
     return Plan(
@@ -151,6 +154,12 @@ def _order(layouts: Layouts, step_s: np.ndarray) -> np.ndarray:
     return np.lexsort(
         (layouts.recompute, layouts.offload, layouts.zero, layouts.vp, layouts.pp, layouts.tp * layouts.cp, rounded)
     )
+
+
+def _distinct(layouts: Layouts, order: np.ndarray) -> np.ndarray:
+    """Of layouts that differ only in ZeRO stage or offload, the first in the order."""
+    apart = [getattr(layouts, name)[order] for name in ("tp", "pp", "vp", "cp", "mbs", "recompute")]
+    return order[np.sort(np.unique(np.stack(apart), axis=1, return_index=True)[1])]
 
 
 def _robust(problem: Problem, layouts: Layouts, calibration: Calibration) -> Candidate | None:
@@ -196,7 +205,8 @@ def _judge(problem: Problem, best: Candidate, row: dict, key: str, value: int | 
     changed = {name: row[name] for name in ("tp", "pp", "vp", "cp", "zero", "mbs", "recompute")} | {key: value}
     degrees = {name: changed[name] for name in ("tp", "pp", "vp", "cp", "zero", "mbs")}
     gpus, text = problem.cluster.num_gpus, f"{key} {row[key]} → {value}"
-    why = illegal_reason(problem.shape, problem.engine, **degrees, num_gpus=gpus, global_seqs=problem.global_seqs)
+    why = illegal_reason(problem.shape, problem.engine, **degrees, num_gpus=gpus, global_seqs=problem.global_seqs,
+                         ramp_seqs=problem.ramp_seqs)  # fmt: skip
     if why:
         return Neighbour(text, "not possible", why)
     dp = gpus // (changed["tp"] * changed["pp"] * changed["cp"])
@@ -214,8 +224,9 @@ def _judge(problem: Problem, best: Candidate, row: dict, key: str, value: int | 
     grown = {name: other.parts_s[name] - best.parts_s[name] for name in best.parts_s}
     worst = max(grown, key=lambda name: grown[name])
     if slower <= 0.001:
-        saved = (best.device_bytes - other.device_bytes) / GIB
-        return Neighbour(text, "as fast", f"{-100 * slower:+.1f} % throughput, {saved:+.1f} GiB saved")
+        more = (other.device_bytes - best.device_bytes) / GIB
+        memory = f"{more:.1f} GiB more" if more >= 0.05 else f"{-more:.1f} GiB less" if more <= -0.05 else "as much memory"
+        return Neighbour(text, "as fast", f"{-100 * slower:+.1f} % throughput, {memory}")
     return Neighbour(text, "slower", f"{100 * slower:.1f} % slower: {worst} costs {1e3 * grown[worst]:.0f} ms more a step")
 
 

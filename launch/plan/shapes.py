@@ -167,6 +167,8 @@ class Engine:
     """Query and key are kept before and after the rotary embedding, and its tables with each layer (unfused rotary)."""
     value_bytes: int = 2
     """Width of an activation."""
+    masked_context: bool = False
+    """Context parallelism gathers keys and values and masks what comes later, instead of passing them around a ring."""
     fresh_grads: bool = False
     """Gradients are given up after each step and appear again in the first backward pass."""
     persists_small: bool = False
@@ -187,6 +189,8 @@ class Engine:
     """Gradients rest sharded between microbatches under ZeRO-2 (here: only after the flush, DESIGN 'coalesce')."""
     logit_bytes: float = 12.0
     """Bytes per logit alive at the peak of the loss."""
+    loss_chunk_bytes: float = 0.0
+    """fp32 logits of one chunk, where head and loss go chunk by chunk and no more logits exist; 0: all at once."""
     overlap_dp_frac: float = 0.0
     """Share of gradient and weight traffic that can run behind compute."""
     overlap_tp_frac: float = 0.0

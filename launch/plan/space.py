@@ -31,6 +31,7 @@ def illegal_reason(
     mbs: int,
     num_gpus: int,
     global_seqs: int,
+    ramp_seqs: tuple[int, ...] = (),
 ) -> str | None:
     """Why an engine refuses a layout, with the nearest values that it takes; None where it accepts."""
     for key, degree, holder, whole in (
@@ -52,6 +53,9 @@ def illegal_reason(
             f"ZeRO-{zero} with pp={pp} would hang in the engine's gathers; use ZeRO {engine.max_zero_with_pp} or less, or pp=1"
         )
     dp = num_gpus // (tp * pp * cp)
+    for batch in ramp_seqs:
+        if batch % (dp * mbs):
+            return f"dp·mbs={dp}·{mbs} does not divide {batch} sequences, a batch that the recipe's ramp passes through"
     if global_seqs % (dp * mbs):
         sizes = [size for size in range(dp, global_seqs + 1, dp) if global_seqs % size == 0][:6]
         nearest = ", ".join(str(size // dp) for size in sizes)
@@ -66,6 +70,7 @@ def illegal_reason(
 def legal_layouts(
     shape: ModelShape, engine: Engine, hardware: Hardware, *, num_gpus: int, global_seqs: int, context: bool = True,
     offload: bool = True, micro_seqs: tuple[int, ...] = MICRO_SEQS, max_tp_nodes: int = 2,
+    ramp_seqs: tuple[int, ...] = (),
 ) -> Layouts:  # fmt: skip
     """All of them as one table. Tensor parallelism spans at most max_tp_nodes nodes; sequence parallelism goes with it."""
     degrees = []
@@ -91,8 +96,11 @@ def legal_layouts(
     right = np.tile(np.array(choices, dtype=np.int64), (len(degrees), 1))
     table = _table(left, right, num_gpus, global_seqs)
     batch = table.dp * table.mbs
-    keep = (global_seqs % batch == 0) & ~((table.pp > 1) & (table.zero > engine.max_zero_with_pp))
-    keep &= ~((table.vp > 1) & (table.num_microbatches % table.pp != 0))
+    keep = np.all([seqs % batch == 0 for seqs in (global_seqs, *ramp_seqs)], axis=0) & ~(
+        (table.pp > 1) & (table.zero > engine.max_zero_with_pp)
+    )
+    for seqs in (global_seqs, *ramp_seqs):
+        keep &= ~((table.vp > 1) & (seqs // batch % table.pp != 0))
     keep &= ~((table.zero > 0) & (table.dp * table.cp == 1) & (table.offload == 0)) | (min(engine.zero_stages) > 0)
     if engine.flash and engine.selective == "attention":
         keep &= table.recompute != 1  # nothing is left to drop: a flash kernel keeps no scores

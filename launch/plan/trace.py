@@ -15,10 +15,11 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from launch.plan.errors import PlanError
+from data_prep.atomic import write_text
 
 
 @contextmanager
@@ -29,6 +30,19 @@ def fake_world(world_size: int, rank: int):
 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}  # DeepSpeed insists on them
     dist.init_process_group(backend="fake", rank=rank, world_size=world_size, store=FakeStore())
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _real_world(world_size: int, rank: int, meeting: str):
+    """This process as one rank of a world whose ranks all run here; `meeting`: a file that they find each other by."""
+    import torch.distributed as dist
+
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    dist.init_process_group(backend="gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size)
     try:
         yield
     finally:
@@ -79,28 +93,53 @@ def resolved_layout(recipe: str, overrides: Sequence[str], world_size: int) -> A
     return resolve(load_recipe(recipe, list(overrides)), world_size=world_size)
 
 
-def trace(recipe: str, *, world_size: int, rank: int = 0, overrides: Sequence[str] = (), real: bool = False) -> dict[str, Any]:
+def trace(
+    recipe: str, *, world_size: int, rank: int = 0, overrides: Sequence[str] = (), meeting: str = ""
+) -> dict[str, Any]:  # fmt: skip
     """Bytes by term at the peak of a step of one rank.
 
     Args:
-        real: the same on real tensors and a world of one process group per this process (world_size must then be 1).
+        meeting: Path of a new file: then tensors are real, and every rank of the world must call this with it.
 
     Returns:
-        {"peak": {term: bytes}, "allocated": bytes, "optimizer": bytes, "num_params": …}
-
-    Raises:
-        PlanError: real with more than one process.
+        {"peak": {term: bytes} in forward and backward, "forward_backward": their sum, "allocated": most bytes of the whole
+        step, "at_highest": {term: bytes} then, "num_params": …}
     """
-    if real and world_size != 1:
-        raise PlanError(f"a real trace runs in one process; world_size={world_size}")
     resolved = resolved_layout(recipe, overrides, world_size)
     from megatron.core import parallel_state
 
-    with fake_world(world_size, rank):
+    with _real_world(world_size, rank, meeting) if meeting else fake_world(world_size, rank):
         try:
-            return _trace_here(resolved, real=real)
+            return _trace_here(resolved, real=bool(meeting))
         finally:
             parallel_state.destroy_model_parallel()
+
+
+def trace_deep(recipe: str, *, world_size: int, rank: int = 0, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """`trace` of a model of any depth, from two and three layers a chunk: every term is linear in the layers.
+
+    More microbatches than ever are in flight (and a second one, which finds gradients there) change no peak: they are left out.
+    """
+    config = resolved_layout(recipe, overrides, world_size).config
+    parallel, layers = config.parallel, config.model.num_layers
+    chunks = parallel.pp * parallel.vp
+    unit = config.batch.micro_seqs * config.model.seq_length_tokens * (world_size // (parallel.tp * parallel.pp * parallel.cp))
+    count = min(config.batch.global_tokens // unit, max(2, 2 * parallel.pp))
+    few = [*overrides, f"batch.global_tokens={count * unit}"]
+    counts = (2 * chunks, 3 * chunks)
+    if layers <= counts[1] or parallel.layers_per_stage:
+        return trace(recipe, world_size=world_size, rank=rank, overrides=few)
+    below, above = (
+        trace(recipe, world_size=world_size, rank=rank, overrides=[*few, f"model.num_layers={small}"]) for small in counts
+    )
+    return _extended(below, above, reach=(layers - counts[0]) / (counts[1] - counts[0])) | {"traced_layers": counts}
+
+
+def _extended(below: Any, above: Any, *, reach: float) -> Any:
+    """Each number at `reach` times the way from below to above."""
+    if isinstance(below, dict):
+        return {key: _extended(below.get(key, 0), above[key], reach=reach) for key in above}
+    return round(below + reach * (above - below))
 
 
 def _trace_here(resolved: Any, *, real: bool) -> dict[str, Any]:
@@ -180,7 +219,9 @@ def _tag_states(tracker: Any, engine: Any) -> None:
 
 def main() -> None:
     request = json.loads(sys.argv[1])
-    print(json.dumps(trace(request.pop("recipe"), **request)))
+    out = request.pop("out", "")
+    text = json.dumps(trace(request.pop("recipe"), **request))
+    write_text(Path(out), text) if out else print(text)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def _timed(problem: Problem, known: Calibration, timed: list[Result]) -> Calibra
         hot, eager, launch, overhead = (float(one) for one in np.exp(factors))
         return known.changed(
             hot_frac=known.hot_frac | {hardware.name: known.hot(hardware.name) * hot}, eager_scale=known.eager_scale * eager,
-            launch_s=known.launch_s * launch, step_overhead_s=known.step_overhead_s * overhead,
+            launch_scale=known.launch_scale * launch, step_overhead_s=known.step_overhead_s * overhead,
         )  # fmt: skip
 
     def residuals(factors: np.ndarray) -> np.ndarray:

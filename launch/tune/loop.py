@@ -1,7 +1,7 @@
 """The best candidates of a plan, one after the other, for real.
 
-    answer = tune(problem, calibration, config, settings=Settings(out=Path("runs/tune"), ...))
-    answer.best, answer.calibration
+answer = tune(problem, calibration, config, settings=Settings(out=Path("runs/tune"), ...))
+answer.best, answer.calibration
 """
 
 import math
@@ -13,11 +13,12 @@ from pathlib import Path
 
 from launch.plan.calibration import Calibration
 from launch.plan.errors import PlanError
+from launch.plan.recipe import with_layout
 from launch.plan.search import Candidate, Problem, price, search
 from launch.plan.shapes import Layouts
 from launch.supervise.child import stop_requests
 from launch.tune.learn import learn
-from launch.tune.trial import Result, Site, run_trial, with_layout
+from launch.tune.trial import Result, Site, run_trial
 from launch.tune.verdict import Rule, Verdict
 from recipe.config import RunConfig
 from recipe.errors import RecipeError

@@ -12,11 +12,12 @@ from rich.table import Table
 
 from data_prep.atomic import write_json, write_text
 from launch.plan.hardware import GIB
+from launch.plan.recipe import layout_changes
 from launch.plan.search import Problem
 from launch.plan.space import stack
 from launch.plan.steptime import step_time
 from launch.tune.loop import Answer
-from launch.tune.trial import Result, layout_changes
+from launch.tune.trial import Result
 from launch.tune.verdict import Rule, Verdict
 from recipe.config import RunConfig
 

@@ -1,6 +1,6 @@
 """One short real run of a layout: the recipe's own training program, ended by us as soon as its steps are measured.
 
-    result = run_trial(candidate, config, root=out / "trials/01", rule=Rule(), ...)
+result = run_trial(candidate, config, root=out / "trials/01", rule=Rule(), ...)
 """
 
 import os
@@ -9,9 +9,9 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from launch.local import free_port, rank_environment
+from launch.plan.recipe import with_layout
 from launch.plan.search import Candidate
 from launch.supervise.attempts import close_attempt, open_attempt
 from launch.supervise.node import launcher_command, run_node
@@ -50,22 +50,6 @@ class Site:
     """On the monotonic clock: no trial goes on after it."""
     stop: list[signal.Signals]
     """Signals that the user sent; a trial ends at the first."""
-
-
-def layout_changes(candidate: Candidate) -> dict[str, dict[str, Any]]:
-    """A layout in the recipe's words: sections `parallel` and `batch`."""
-    row = candidate.layouts.row(0)
-    parallel = {key: row[key] for key in ("tp", "pp", "vp", "cp", "sp", "zero", "recompute")}
-    return {"parallel": parallel | {"offload_optimizer": row["offload"]}, "batch": {"micro_seqs": row["mbs"]}}
-
-
-def with_layout(config: RunConfig, candidate: Candidate) -> RunConfig:
-    """The recipe in another layout."""
-    content = config.model_dump()
-    changes = layout_changes(candidate)
-    content["parallel"] = changes["parallel"]
-    content["batch"] |= changes["batch"]
-    return RunConfig.model_validate(content)
 
 
 def trial_config(config: RunConfig, candidate: Candidate) -> RunConfig:

@@ -1,6 +1,6 @@
 """When a trial has said enough, and what an ended one died of. Pure.
 
-    said = judge([9.0, 2.1, 2.0, 2.2], rule=Rule(warmup_steps=1, num_steps=3), best_s=None)     # Verdict.MEASURED
+said = judge([9.0, 2.1, 2.0, 2.2], rule=Rule(warmup_steps=1, num_steps=3), best_s=None)     # Verdict.MEASURED
 """
 
 from collections.abc import Sequence

@@ -54,5 +54,5 @@ def test_pictures_are_written_whole(tmp_path):
     assert [path.name for path in paths] == [MEMORY, THROUGHPUT, TIMELINE]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted([MEMORY, THROUGHPUT, TIMELINE])
     for path in paths:
-        assert path.read_bytes().startswith(b"\x89PNG")
-        assert path.read_bytes().rstrip().endswith(b"IEND\xaeB`\x82")
+        assert "<svg" in path.read_text()
+        assert path.read_text().rstrip().endswith("</svg>")

@@ -1,6 +1,8 @@
 """Search, layouts and refusals of the planner."""
 
 import json
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +10,7 @@ from launch.errors import ClusterError
 from launch.plan.answer import default_calibration, device_of_site, parse_layout, problem_of
 from launch.plan.errors import PlanError
 from launch.plan.hardware import builtin, find
+from launch.plan.recipe import Prices, command, stage_costs, whole, with_layout
 from launch.plan.search import price, search
 from launch.plan.shapes import Layouts, ModelShape, stage_layers
 from recipe.load import load_recipe
@@ -28,13 +31,75 @@ def test_ranked_layouts_fit_and_rise_in_time():
 
 
 def test_what_leaves_no_headroom_is_tight_and_never_chosen():
-    """1.2B on 8 H100: ZeRO-0 with micro batches of 4 would take 79.0 of 79.2 GiB."""
-    full = price(problem(), Layouts.one(dp=8, mbs=4, zero=0, num_microbatches=30), default_calibration())[0]
-    device = find("h100")
+    """1.2B on 8 H100 with 76 GiB: ZeRO-0 with micro batches of 4 takes less than all of it, and more than 95 %."""
+    device = replace(find("h100"), memory_gib=76)
+    full = price(problem(gpu=device), Layouts.one(dp=8, mbs=4, zero=0, num_microbatches=30), default_calibration())[0]
     assert device.usable_bytes < full.device_bytes < device.memory_bytes
     assert full.verdict == "tight"
-    plan = search(problem(), default_calibration(), top=1000)
+    plan = search(problem(gpu=device), default_calibration(), top=1000)
     assert full.label() not in [one.label() for one in plan.ranked]
+
+
+def test_a_ramp_s_batches_are_divided_too():
+    """xmodel2's batch doubles from 480 sequences: 64 replicas would divide the later 960 only."""
+    asked = problem(gpus=64)
+    assert asked.ramp_seqs == (480,)
+    plan = search(asked, default_calibration(), top=1000)
+    assert all(480 % (one.layouts.row(0)["dp"] * one.layouts.row(0)["mbs"]) == 0 for one in plan.ranked)
+    assert any("ramp" in one.reason for one in plan.neighbours)
+
+
+def test_stages_cost_each_batch_of_the_ramp_at_its_own_speed():
+    config, asked = load_recipe("xmodel2-1.2b", []), problem(gpus=64)
+    best = search(asked, default_calibration()).best
+    costs = stage_costs(best, asked, config, default_calibration(), Prices(per_gpu_hour=2, per_kwh=1))
+    at_full_batch = config.stages[0].tokens / best.tokens_per_s / 86400
+    assert at_full_batch < costs["stable"]["days"] < 1.2 * at_full_batch
+    assert costs["stable"]["cost"] == pytest.approx(2 * costs["stable"]["gpu_hours"] + costs["stable"]["energy_kwh"])
+    assert costs["stable"]["tokenize_core_hours"] > 0
+    total = whole(costs)
+    assert total["days"] == pytest.approx(costs["stable"]["days"] + costs["decay"]["days"])
+
+
+def test_the_command_of_a_plan_is_its_layout():
+    best = search(problem(gpus=64), default_calibration()).best
+    text = command(best, "xmodel2-1.2b")
+    options = [word for word in text.split() if "=" in word]
+    assert load_recipe("xmodel2-1.2b", options) == with_layout(load_recipe("xmodel2-1.2b", []), best)
+
+
+def test_what_differs_in_zero_alone_is_one_row():
+    rows = [one.layouts.row(0) for one in search(problem(), default_calibration(), top=50).ranked]
+    keys = [tuple(row[name] for name in ("tp", "pp", "vp", "cp", "mbs", "recompute")) for row in rows]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "gpu", "says"),
+    [(12, "h100", "nearest: 8, 16"), (0, "h100", "at least 1"), (8, "h1000", "h100"), (8, "hal", "known")],
+)
+def test_an_impossible_cluster_is_refused(gpus, gpu, says):
+    with pytest.raises(PlanError, match=says):
+        problem(gpus=gpus, gpu=gpu)
+
+
+def test_a_batch_that_nothing_divides_names_the_gpus_that_would():
+    asked = problem_of(load_recipe("xmodel2-1.2b", []), gpu="h100", num_gpus=64, engine="windtunnel", global_seqs=7)
+    odd = replace(asked, shape=replace(asked.shape, num_heads=7, num_kv_heads=7, num_layers=1, ffn=7))
+    with pytest.raises(PlanError, match=r"no layout divides 64 GPUs.* 7 sequences"):
+        search(odd, default_calibration())
+
+
+def test_the_whole_space_of_405b_on_4096_is_searched_quickly():
+    """A generous bound: 2 s are asked for, on one core (README); tests share theirs."""
+    shape = ModelShape(
+        num_layers=126, hidden=16384, ffn=53248, num_heads=128, num_kv_heads=8, vocab=128256, seq_tokens=8192, tied=False
+    )
+    asked = replace(problem(gpus=4096), shape=shape, global_seqs=2048, ramp_seqs=())
+    start = time.process_time()
+    plan = search(asked, default_calibration())
+    assert time.process_time() - start < 4
+    assert plan.num_legal > 1000
 
 
 def test_parts_add_up_to_the_step():
@@ -43,7 +108,9 @@ def test_parts_add_up_to_the_step():
 
 
 def test_zero_shards_optimizer_states_and_recomputation_trades_time_for_memory():
-    rows = [Layouts.one(dp=8, mbs=2, zero=z, recompute=r, num_microbatches=60) for z, r in ((0, "none"), (1, "none"), (1, "full"))]  # noqa: E501
+    rows = [
+        Layouts.one(dp=8, mbs=2, zero=z, recompute=r, num_microbatches=60) for z, r in ((0, "none"), (1, "none"), (1, "full"))
+    ]
     plain, sharded, full = (price(problem(), row, default_calibration())[0] for row in rows)
     assert plain.allocated_bytes > sharded.allocated_bytes > full.allocated_bytes
     assert full.step_s > sharded.step_s

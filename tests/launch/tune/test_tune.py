@@ -12,11 +12,14 @@ import yaml
 
 from launch.plan.answer import default_calibration, problem_of
 from launch.plan.calibration import Calibration
+from launch.plan.recipe import with_layout
 from launch.plan.search import price
+from launch.plan.shapes import Layouts
+from launch.plan.space import stack
 from launch.tune import loop, show
 from launch.tune.learn import learn
 from launch.tune.loop import Answer, Settings, candidates, refusal, tune
-from launch.tune.trial import Result, Site, trial_config, with_layout
+from launch.tune.trial import Result, Site, trial_config
 from launch.tune.verdict import Rule, Verdict, died_of, judge, measured_s
 from recipe.load import load_recipe
 
@@ -81,10 +84,10 @@ def test_the_micro_batch_alone():
 
 def test_a_layout_that_the_ramp_does_not_take_is_refused_before_it_runs():
     config = load_recipe("demo")
-    found = candidates(problem(), default_calibration(), config, top=9)
-    layouts = {(one.layouts.row(0)["dp"], one.layouts.row(0)["mbs"]): one for one in found}
-    assert refusal(config, layouts[2, 16], num_processes=2) == ""
-    assert "8192" in refusal(config, layouts[2, 32], num_processes=2)  # the ramp begins at 32 sequences, 2·32 don't divide it
+    layouts = stack([Layouts.one(dp=2, mbs=size, num_microbatches=32 // size) for size in (16, 32)])
+    fine, large = price(problem(), layouts, default_calibration())
+    assert refusal(config, fine, num_processes=2) == ""
+    assert "8192" in refusal(config, large, num_processes=2)  # the ramp begins at 32 sequences, 2·32 don't divide it
 
 
 def test_a_trial_is_the_recipe_in_another_layout():
