@@ -3,6 +3,7 @@
 The patches stay in force for the rest of the process, since the model's forward needs them.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def build_alone(config: RunConfig) -> "GPTModel":
     from recipe.model import build_chunks
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    os.environ.setdefault("DS_ACCELERATOR", device)  # DeepSpeed would guess, and say so
     if not in_force():
         megatron_patches.apply(cpu=device == "cpu")
     resolved = _start(config, device=device)
@@ -92,7 +94,6 @@ def _start(config: RunConfig, *, device: str) -> ResolvedRun:
     """The process groups of the layout (a world of one, unless a launcher made a larger one), if there are none yet."""
     import torch.distributed as dist
     from megatron.core import parallel_state as ps
-    from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
     from recipe import distributed
     from recipe.model import initialise_parallel
@@ -102,5 +103,4 @@ def _start(config: RunConfig, *, device: str) -> ResolvedRun:
     resolved = for_evaluation(config, world_size=dist.get_world_size())
     if not ps.model_parallel_is_initialized():
         initialise_parallel(resolved)
-        model_parallel_cuda_manual_seed(config.seed)
     return resolved

@@ -1,12 +1,22 @@
-"""Does the model know what it knows? Confidence against accuracy over answers (Figure 4 of the report). No torch."""
+"""Does the model know what it knows? Confidence against accuracy over answers (Figure 4 of the report). No torch itself."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.tokenizer import Tokenizer
+from recipe.evaluate.loglikelihood import TaskError, log_likelihoods
+from recipe.evaluate.scorers import Scorer
+from recipe.evaluate.suite import no_data, read_rows, split_files
+
+MMLU = "cais/mmlu"
+LETTERS = ("A", "B", "C", "D")
+
 NUM_BINS = 10
+SUBJECTS_THAT_REPEAT = ("all", "auxiliary_train")  # configurations that hold the other subjects' questions again
 
 
 @dataclass(frozen=True)
@@ -59,3 +69,32 @@ def calibration(
             bins.append(found)
             error += found.count / len(right) * abs(found.accuracy - found.confidence)
     return Calibration(tuple(bins), float(right.mean()), error, len(right))
+
+
+def mmlu_calibration(
+    scorer: Scorer, tokenizer: Tokenizer, *, data: Path, max_tokens: int, limit: int | None = None
+) -> Calibration:
+    """Calibration over A, B, C and D on every MMLU subject (arXiv 2009.03300) in the data folder, zero-shot.
+
+    Raises:
+        TaskError: There is no subject; says how to get them.
+    """
+    folders = [path for path in sorted((data / MMLU).glob("*")) if path.name not in SUBJECTS_THAT_REPEAT]
+    if not folders:
+        raise TaskError(f"{data / MMLU}: {no_data(data, MMLU)}")
+    files = [split_files(data, MMLU, folder.name) for folder in folders]
+    rows = [row for found in files if "test" in found for row in read_rows(found["test"])][:limit]
+    pairs = []
+    for row in rows:
+        context = tokenizer.encode(mmlu_prompt(row))
+        pairs += [(context, tokenizer.encode(f" {letter}")) for letter in LETTERS]
+    scores = [value for value, _ in log_likelihoods(scorer, pairs, max_tokens=max_tokens)]
+    return calibration(np.reshape(scores, (-1, len(LETTERS))), np.array([int(row["answer"]) for row in rows]))
+
+
+def mmlu_prompt(row: dict[str, Any]) -> str:
+    """The wording of the paper's own code."""
+    choices = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=True))
+    subject = row["subject"].replace("_", " ")
+    head = f"The following are multiple choice questions (with answers) about {subject}."
+    return f"{head}\n\n{row['question'].strip()}\n{choices}\nAnswer:"

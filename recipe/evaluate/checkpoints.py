@@ -1,16 +1,22 @@
-"""Finds a checkpoint of a run by folder, by name, or the last whole one."""
+"""Finds a checkpoint of a run by folder, by name, or the last whole one. No torch."""
 
 from pathlib import Path
 
-from recipe.checkpoint.format import MANIFEST
 from recipe.errors import RunError
 from recipe.rundir import RunDir
+
+MANIFEST = "manifest.json"  # as recipe/checkpoint/format.py, which needs torch, names it
+
+
+def whole_checkpoints(run: RunDir) -> list[Path]:
+    """Oldest first, by the tokens in their names."""
+    found = [path for path in run.checkpoints.glob("[a-z]*-*") if (path / MANIFEST).is_file()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def find_checkpoint(run: RunDir, name: str = "") -> Path:
     """Raises `RunError` with the names that are there."""
-    found = [path for path in run.checkpoints.glob("[a-z]*-*") if (path / MANIFEST).is_file()]
-    whole = sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = whole_checkpoints(run)
     if name:
         for path in (Path(name), run.checkpoints / name):
             if path.is_dir():

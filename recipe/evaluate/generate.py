@@ -1,28 +1,57 @@
-"""Samples continuations from a model given as logits. No cache of keys and values: any model that scores tokens will do."""
+"""Samples continuations, each token from the cached keys and values of those before it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipe.evaluate.live import Logits
+from recipe.evaluate.scorers import Scorer
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Choose = Callable[["Tensor"], "Tensor"]
+"""Logits [b, vocab_size] → tokens [b]."""
+
+
+def decode(scorer: Scorer, prompts: "Tensor", *, context_tokens: int, choose: Choose) -> "Iterator[Tensor]":
+    """Tokens after prompts of one length, int64 [b] at a time, for as long as somebody asks.
+
+    Args:
+        scorer: The model.
+        prompts: int64 [b, s].
+        context_tokens: What the model can look at. When it is full its older half is dropped and the rest is read anew.
+        choose: Picks tokens from logits.
+    """
+    import torch
+
+    tokens = prompts[:, -context_tokens:]
+    decoder = scorer.decoder(num_rows=len(tokens), max_tokens=context_tokens)
+    logits = decoder.feed(tokens)
+    while True:
+        chosen = choose(logits)
+        yield chosen
+        tokens = torch.cat([tokens, chosen[:, None]], dim=1)
+        if tokens.shape[1] > context_tokens:
+            tokens = tokens[:, -max(context_tokens // 2, 1) :]
+            decoder = scorer.decoder(num_rows=len(tokens), max_tokens=context_tokens)
+            logits = decoder.feed(tokens)
+        else:
+            logits = decoder.feed(chosen[:, None])
+
 
 def continuations(
-    logits: Logits, prompts: np.ndarray, *, max_new_tokens: int, context_tokens: int, temperature: float = 0.8,
+    scorer: Scorer, prompts: np.ndarray, *, max_new_tokens: int, context_tokens: int, temperature: float = 0.8,
     top_p: float = 0.95, seed: int = 1, stop_id: int | None = None,
 ) -> list[list[int]]:
     """Continues prompts of one length together.
 
     Args:
-        logits: The model.
+        scorer: The model.
         prompts: int64 [num_prompts, prompt_tokens].
         max_new_tokens: Most tokens to add.
-        context_tokens: What the model can look at; beyond it only the last tokens count.
+        context_tokens: What the model can look at.
         temperature: 0 takes the likeliest token each time.
         top_p: Tokens are drawn from the likeliest that together reach this share.
         seed: Of the draws.
@@ -34,35 +63,41 @@ def continuations(
     import torch
 
     tokens = torch.from_numpy(np.ascontiguousarray(prompts, dtype=np.int64))
-    start = tokens.shape[1]
-    generator = torch.Generator().manual_seed(seed)
-    alive = torch.ones(len(tokens), dtype=torch.bool)
+    new: list[list[int]] = [[] for _ in prompts]
+    alive = [True] * len(prompts)
+    steps = decode(scorer, tokens, context_tokens=context_tokens, choose=sampler(temperature, top_p, seed))
     for _ in range(max_new_tokens):
-        scores = logits(tokens[:, -context_tokens:])[:, -1]
-        chosen = draw(scores, temperature=temperature, top_p=top_p, generator=generator)
-        tokens = torch.cat([tokens, chosen[:, None]], dim=1)
-        alive &= chosen != (-1 if stop_id is None else stop_id)
-        if not alive.any():
+        for row, token in enumerate(next(steps).tolist()):
+            alive[row] = alive[row] and token != stop_id
+            if alive[row]:
+                new[row].append(token)
+        if not any(alive):
             break
-    return [_until(row, stop_id) for row in tokens[:, start:].tolist()]
+    return new
 
 
 def stream(
-    logits: Logits, prompt: Sequence[int], *, max_new_tokens: int, context_tokens: int, temperature: float, top_p: float,
+    scorer: Scorer, prompt: Sequence[int], *, max_new_tokens: int, context_tokens: int, temperature: float, top_p: float,
     seed: int, stop_id: int | None,
 ) -> Iterator[int]:
     """One continuation, a token at a time, for a terminal."""
     import torch
 
-    tokens = list(prompt)
-    generator = torch.Generator().manual_seed(seed)
+    choose = sampler(temperature, top_p, seed)
+    steps = decode(scorer, torch.tensor([list(prompt)]), context_tokens=context_tokens, choose=choose)
     for _ in range(max_new_tokens):
-        scores = logits(torch.tensor([tokens[-context_tokens:]]))[:, -1]
-        token = int(draw(scores, temperature=temperature, top_p=top_p, generator=generator))
+        token = int(next(steps))
         if token == stop_id:
             return
-        tokens.append(token)
         yield token
+
+
+def sampler(temperature: float, top_p: float, seed: int) -> Choose:
+    """Draws with a generator of its own: the same on every rank, and again with the same seed."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    return lambda logits: draw(logits, temperature=temperature, top_p=top_p, generator=generator)
 
 
 def draw(scores: "Tensor", *, temperature: float, top_p: float, generator: "torch.Generator") -> "Tensor":
@@ -75,7 +110,3 @@ def draw(scores: "Tensor", *, temperature: float, top_p: float, generator: "torc
     shares[shares.cumsum(dim=-1) - shares >= top_p] = 0.0  # what comes after the nucleus is full
     picked = torch.multinomial(shares, 1, generator=generator)
     return order.gather(-1, picked)[:, 0]
-
-
-def _until(tokens: list[int], stop_id: int | None) -> list[int]:
-    return tokens[: tokens.index(stop_id)] if stop_id in tokens else tokens

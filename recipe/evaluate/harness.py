@@ -9,8 +9,10 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from data_prep.tokenizer import Tokenizer
+from recipe.evaluate.generate import decode
 from recipe.evaluate.loglikelihood import log_likelihoods
 from recipe.evaluate.scorers import Scorer
+from recipe.evaluate.sharing import shared
 
 
 class WindtunnelLM(TemplateLM):
@@ -50,33 +52,31 @@ class WindtunnelLM(TemplateLM):
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Greedy, until one of the task's stop strings."""
-        return [self._generate(*request.args) for request in requests]
+        return shared([request.args for request in requests], lambda arguments: self._generate(*arguments))
 
     def _generate(self, context: str, options: dict[str, Any]) -> str:
         given = normalize_gen_kwargs(dict(options), default_max_gen_toks=self.max_new_tokens)
         stops = [stop for stop in given.get("until", []) if stop]
-        limit = int(given["max_gen_toks"])
         return greedy_until(
-            self.scorer, self.ours, context, stops=stops, max_new_tokens=limit, context_tokens=self.max_length
+            self.scorer, self.ours, context, stops=stops, max_new_tokens=int(given["max_gen_toks"]),
+            context_tokens=self.max_length,
         )
 
 
 def greedy_until(
     scorer: Scorer, tokenizer: Tokenizer, context: str, *, stops: Sequence[str], max_new_tokens: int, context_tokens: int
 ) -> str:
-    """The likeliest continuation of a text, cut before the first stop string."""
+    """The likeliest continuation of a text, cut before the first stop string.
+
+    A context that leaves less room than `max_new_tokens` loses its beginning, as in the harness's own backends.
+    """
     import torch
 
     tokens = tokenizer.encode(context) or [tokenizer.eod_id]
     tokens = tokens[-max(context_tokens - max_new_tokens, 1) :]
     new: list[int] = []
-    while len(new) < max_new_tokens:
-        row = torch.tensor([(tokens + new)[-context_tokens:]])
-        positions = torch.arange(row.shape[1])[None]
-        logits = scorer.logits_at(row, torch.tensor([row.shape[1] - 1]), positions=positions, mask=None)
-        token = int(logits.argmax())
-        if token == tokenizer.eod_id:
-            break
+    steps = decode(scorer, torch.tensor([tokens]), context_tokens=context_tokens, choose=lambda logits: logits.argmax(dim=-1))
+    while len(new) < max_new_tokens and (token := int(next(steps))) != tokenizer.eod_id:
         new.append(token)
         text = tokenizer.decode(new)
         found = [text.index(stop) for stop in stops if stop in text]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from recipe.errors import RecipeError
 from recipe.evaluate.scorers import Scorer
+from recipe.evaluate.sharing import shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +53,8 @@ def log_likelihoods(
     """
     results: list[tuple[float, bool]] = [(0.0, True)] * len(pairs)
     rows = make_rows(pairs, max_tokens=max_tokens, trees=scorer.takes_trees)
-    for batch in batches(rows, batch_tokens=batch_tokens):
-        for request, outcome in _run(scorer, batch):
+    for outcomes in shared(list(batches(rows, batch_tokens=batch_tokens)), lambda batch: list(_run(scorer, batch))):
+        for request, outcome in outcomes:
             results[request] = outcome
     return results
 

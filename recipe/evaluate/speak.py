@@ -7,7 +7,8 @@ from pathlib import Path
 from data_prep.tokenizer import Tokenizer
 from recipe.errors import RunError
 from recipe.evaluate.generate import stream
-from recipe.evaluate.live import Logits, run_logits
+from recipe.evaluate.live import run_scorer
+from recipe.evaluate.scorers import Scorer
 from recipe.evaluate.tokenizer import tokenizer_of
 from recipe.export.chat import chat_template
 from recipe.prepare import load_resolved
@@ -18,7 +19,7 @@ from recipe.rundir import RunDir
 class Speaker:
     """A model with its tokenizer and how it is sampled."""
 
-    logits: Logits
+    scorer: Scorer
     tokenizer: Tokenizer
     template: str | None
     context_tokens: int
@@ -34,7 +35,7 @@ class Speaker:
         """Loads a run's checkpoint."""
         resolved = load_resolved(run)
         return cls(
-            logits=run_logits(run, checkpoint, vocab_size=resolved.config.model.vocab_size),
+            scorer=run_scorer(run, checkpoint, vocab_size=resolved.config.model.vocab_size),
             tokenizer=tokenizer_of(resolved),
             template=chat_template(resolved.config),
             context_tokens=resolved.config.model.seq_length_tokens,
@@ -47,7 +48,7 @@ class Speaker:
         tokens: list[int] = []
         said = ""
         for token in stream(
-            self.logits, prompt, max_new_tokens=self.max_new_tokens, context_tokens=self.context_tokens,
+            self.scorer, prompt, max_new_tokens=self.max_new_tokens, context_tokens=self.context_tokens,
             temperature=self.temperature, top_p=self.top_p, seed=self.seed, stop_id=self.tokenizer.eod_id,
         ):
             tokens.append(token)

@@ -73,12 +73,17 @@ def split_files(data: Path, path: str, name: str | None) -> dict[str, Path]:
     folder = dataset_folder(data, path, name)
     files = {file.stem: file for file in sorted(folder.glob("*")) if file.suffix in SUFFIXES}
     if not files:
-        raise TaskError(
-            f"{folder}: no data. Nothing is downloaded here; where there is a network: "
-            f"python -c \"import datasets; d = datasets.load_dataset('{path}'{f', {name!r}' if name else ''}); "
-            f"[d[s].to_json(f'{folder}/{{s}}.jsonl') for s in d]\""
-        )
+        raise TaskError(f"{folder}: {no_data(data, path)}")
     return files
+
+
+def no_data(data: Path, path: str) -> str:
+    """What to say of a missing data set: one shell line fetches all its configurations into their places."""
+    fetch = (
+        f"python -c \"import datasets as d; [s.to_json(f'{data}/{path}/{{c}}/{{n}}.jsonl') "
+        f"for c in d.get_dataset_config_names('{path}') for n, s in d.load_dataset('{path}', c).items()]\""
+    )
+    return f"no data. Nothing is downloaded here; where there is a network: {fetch}"
 
 
 @contextmanager

@@ -46,6 +46,10 @@ class ImportedReader:
     def names(self) -> list[str]:
         return list(self._pairs)
 
+    def sources(self, name: str) -> tuple[str, ...]:
+        """The checkpoint's own names of what makes up one of our tensors."""
+        return self._pairs[name].llama
+
     def tensor(self, name: str, kind: str = "weight") -> "Tensor":
         """The full tensor, in the file's own precision; raises `CheckpointError` for another shape."""
         from safetensors import safe_open

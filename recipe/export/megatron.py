@@ -12,7 +12,8 @@ import numpy as np
 from data_prep.atomic import write_json, write_text
 from recipe.errors import CheckFailed
 from recipe.evaluate.heldout import heldout_sets
-from recipe.evaluate.live import megatron_logits, run_logits
+from recipe.evaluate.live import all_logits, run_logits
+from recipe.evaluate.scorers import MegatronScorer
 from recipe.export.card import model_card
 from recipe.export.check import MAX_RELATIVE, LogitsCheck, check_windows, compare_logits
 from recipe.export.fold import Factors, factors
@@ -106,7 +107,8 @@ def _check(resolved: ResolvedRun, folder: Path, reference: Any, windows: np.ndar
     model = plain_model(resolved)
     loaded = dist_checkpointing.load({"model": model.sharded_state_dict()}, str(folder))
     model.load_state_dict(loaded["model"])
-    result = compare_logits(megatron_logits(model, vocab_size=resolved.config.model.vocab_size), reference, windows)
+    scorer = MegatronScorer(model, vocab_size=resolved.config.model.vocab_size)
+    result = compare_logits(all_logits(scorer), reference, windows)
     if not result.relative <= MAX_RELATIVE:
         raise CheckFailed(f"{folder}: logits differ from the trained model's by {result.relative:.2e} of the largest logit")
     return result

@@ -22,7 +22,7 @@ def _put(folder: Path, rows: list[dict], splits: tuple[str, ...]) -> None:
 
 
 def write_datasets(data: Path) -> Path:
-    """ARC, BoolQ, HellaSwag, OpenBookQA, PIQA, SciQ, Winogrande, GSM8K and one MMLU subject."""
+    """Every data set of the suite but HumanEval's, which comes as a package."""
     arc = [
         {"id": str(n), "question": q, "choices": {"text": c, "label": LETTERS}, "answerKey": LETTERS[a]}
         for n, (q, c, a) in enumerate(QUESTIONS)
@@ -52,5 +52,23 @@ def write_datasets(data: Path) -> Path:
            for n in range(1, 8)]
     _put(data / "openai/gsm8k/main", gsm, ("train", "test"))
     mmlu = [{"question": q, "subject": "anatomy", "choices": c, "answer": a} for q, c, a in QUESTIONS]
-    _put(data / "cais/mmlu/anatomy", mmlu, ("dev", "validation", "test"))
+    for subject in harness_names("mmlu/default", "mmlu_"):
+        _put(data / "cais/mmlu" / subject, [row | {"subject": subject} for row in mmlu], ("dev", "validation", "test"))
+    problem = {"problem": "What is $1+2$?", "level": "Level 1", "type": "Algebra", "solution": "It is $\\boxed{3}$."}
+    for subject in harness_names("minerva_math", "minerva_math_"):
+        if "500" not in subject:
+            _put(data / "EleutherAI/hendrycks_math" / subject, [problem] * 3, ("train", "test"))
+    for name in harness_names("bbh/cot_fewshot", ""):
+        _put(data / "SaylorTwift/bbh" / name, [{"input": "not True is", "target": "False"}] * 3, ("test",))
+    add = {"text": "Add two numbers.", "code": "def add(a, b):\n    return a + b", "test_list": ["assert add(1, 2) == 3"]}
+    for split in ("prompt", "test"):
+        _put(data / "google-research-datasets/mbpp/full", [add | {"task_id": n} for n in range(3)], (split,))
     return data
+
+
+def harness_names(folder: str, prefix: str) -> list[str]:
+    """Configurations that the installed harness has of a family: `mmlu_anatomy.yaml` → anatomy."""
+    import lm_eval
+
+    files = (Path(lm_eval.__file__).parent / "tasks" / folder).glob(f"{prefix}*.yaml")
+    return sorted(path.stem.removeprefix(prefix) for path in files if not path.name.startswith("_"))

@@ -21,6 +21,20 @@ def counts_up(tokens: torch.Tensor) -> torch.Tensor:
     return 30.0 * torch.nn.functional.one_hot((tokens + 1) % 32, 32).float()
 
 
+class Recomputed:
+    """A decoder without a cache, over a function from tokens to logits."""
+
+    def __init__(self, logits) -> None:
+        self.logits, self.rows = logits, None
+
+    def decoder(self, *, num_rows: int, max_tokens: int) -> "Recomputed":
+        return Recomputed(self.logits)
+
+    def feed(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.rows = tokens if self.rows is None else torch.cat([self.rows, tokens], dim=1)
+        return self.logits(self.rows)[:, -1]
+
+
 def test_a_uniform_model_pays_log_of_the_vocabulary() -> None:
     windows = np.random.default_rng(0).integers(32, size=(5, 9))
     result = evaluate_heldout(lambda rows: token_nats(uniform, rows), {"a": windows}, token_bytes=np.full(32, 2))["a"]
@@ -55,12 +69,24 @@ def test_bytes_of_tokens_add_up_to_the_text(tokenizer, texts) -> None:  # noqa: 
 
 def test_continuations_stop_at_the_stop_token_and_repeat_by_seed() -> None:
     prompts = np.array([[1, 2, 3], [20, 21, 22]])
-    likeliest = continuations(counts_up, prompts, max_new_tokens=4, context_tokens=8, temperature=0)
+    likeliest = continuations(Recomputed(counts_up), prompts, max_new_tokens=4, context_tokens=8, temperature=0)
     assert likeliest == [[4, 5, 6, 7], [23, 24, 25, 26]]
-    stopped = continuations(counts_up, prompts, max_new_tokens=9, context_tokens=8, temperature=0, stop_id=25)
+    stopped = continuations(Recomputed(counts_up), prompts, max_new_tokens=9, context_tokens=8, temperature=0, stop_id=25)
     assert stopped[1] == [23, 24]
-    drawn = [continuations(uniform, prompts, max_new_tokens=9, context_tokens=8, seed=seed) for seed in (1, 1, 2)]
+    drawn = [continuations(Recomputed(uniform), prompts, max_new_tokens=9, context_tokens=8, seed=seed) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_full_context_loses_its_older_half() -> None:
+    longest = []
+
+    def noted(tokens: torch.Tensor) -> torch.Tensor:
+        longest.append(tokens.shape[1])
+        return counts_up(tokens)
+
+    found = continuations(Recomputed(noted), np.array([[1, 2, 3]]), max_new_tokens=12, context_tokens=6, temperature=0)
+    assert found == [list(range(4, 16))]
+    assert max(longest) == 6
 
 
 def test_nucleus_leaves_out_the_tail() -> None:
