@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +40,34 @@ def beating(path: Path, **facts: Any) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+class Heart(StrEnum):
+    """A heart as a listener knows it."""
+
+    UNKNOWN = "unknown"
+    """Seen for the first time a moment ago: it may be of the living or of the dead."""
+    ALIVE = "alive"
+    LOST = "lost"
+
+
 class Listener:
     """Which hearts beat, as seen from here."""
 
     def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
         self.patience_s = patience_s
-        self._seen: dict[Path, tuple[Any, float]] = {}
+        self._seen: dict[Path, tuple[Any, float, Heart]] = {}
 
-    def alive(self, path: Path) -> bool:
-        """Whether the file has changed within the patience; the first sight of a file counts as a change only once."""
+    def hear(self, path: Path) -> Heart:
+        """Alive once a change has been seen; lost where there is no file, or no change for as long as the patience."""
         now, content = time.monotonic(), read_or_none(path)
         if content is None:
             self._seen.pop(path, None)
-            return False
-        if path not in self._seen or self._seen[path][0] != content:
-            self._seen[path] = (content, now)
-        return now - self._seen[path][1] < self.patience_s
+            return Heart.LOST
+        if path not in self._seen:
+            self._seen[path] = (content, now, Heart.UNKNOWN)
+        elif self._seen[path][0] != content:
+            self._seen[path] = (content, now, Heart.ALIVE)
+        _, changed, heart = self._seen[path]
+        return heart if now - changed < self.patience_s else Heart.LOST
 
 
 def beats_now(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import Self
 
 from data_prep.atomic import write_json
 from data_prep.progress import progress
-from launch.search.beat import PATIENCE_S, Listener, beating, beats_now
+from launch.search.beat import PATIENCE_S, Heart, Listener, beating, beats_now
 from launch.search.errors import SearchError
 from launch.search.folder import Study, read_or_none
 from launch.search.trial import Result, Trial
@@ -45,8 +45,10 @@ class Owner:
             raise SearchError(
                 f"{self.study.root}: process {there.get('pid')} on {there.get('host')} owns this study; let it finish or end it"
             )
-        for stale in (self.study.work / "assigned").glob("*.json"):
-            stale.unlink()
+        for path in (self.study.work / "assigned").glob("*.json"):  # by an owner before: who lives goes on with it
+            number = (read_or_none(path) or {}).get("trial")
+            if number is not None and self.study.worker(path.stem).is_file():
+                self._busy[path.stem] = number
         self._stack.enter_context(beating(self.study.owner, host=socket.gethostname(), pid=os.getpid()))
         return self
 
@@ -107,11 +109,12 @@ class Owner:
         """Gives each idle worker the next trial that nobody has."""
         open_numbers = {trial.number for trial in left}
         files = sorted((self.study.work / "workers").glob("*.json"))
-        alive = {path.stem for path in files if self._listener.alive(path)}
+        hearts = {path.stem: self._listener.hear(path) for path in files}
+        alive = {name for name, heart in hearts.items() if heart is Heart.ALIVE}
         for name, number in list(self._busy.items()):
             if number not in open_numbers:
                 del self._busy[name]
-            elif name not in alive:
+            elif hearts.get(name, Heart.LOST) is Heart.LOST:
                 self._lose(name, next(trial for trial in left if trial.number == number))
         free = [trial.number for trial in left if trial.number not in self._busy.values()]
         for name in sorted(alive - set(self._busy)):

@@ -206,6 +206,7 @@ class _Run:
             "seed": self.resolved.config.seed, "identity": self.resolved.identity(),
             "layout": self.resolved.layout.model_dump(),
         }
+        folder.parent.mkdir(parents=True, exist_ok=True)
         self._writer.save(folder, state)
 
 

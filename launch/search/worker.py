@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.atomic import write_json
-from launch.search.beat import PATIENCE_S, Listener, beating
+from launch.search.beat import PATIENCE_S, Heart, Listener, beating
 from launch.search.folder import Study, read_or_none
 from launch.search.trial import Result, Trial
 
@@ -24,10 +24,11 @@ def serve(study: Study, *, name: str, run: Callable[[Trial], Result], patience_s
     A result that is there already is never run again; a trial that raises becomes a failed result, and the worker goes on.
     """
     owner, parent = Listener(patience_s=patience_s), os.getppid()
+    study.assigned(name).unlink(missing_ok=True)  # meant for a namesake
     with beating(study.worker(name), host=socket.gethostname(), pid=os.getpid()):
         last_heard = time.monotonic()
         while os.getppid() == parent:
-            if owner.alive(study.owner):
+            if owner.hear(study.owner) is Heart.ALIVE:
                 last_heard = time.monotonic()
             elif time.monotonic() - last_heard > patience_s:
                 print(f"{name}: no owner for {patience_s:g} s; leaving", file=sys.stderr)

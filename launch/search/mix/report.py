@@ -96,8 +96,8 @@ def _readme(found: MixStudy, said: str, *, pictures: list[str], command: list[st
     lines += [f"![{name.removesuffix('.png')}]({name})\n" for name in pictures]
     lines += [f"    {shlex.join(command)}", ""]
     lines += [
-        f"{len(found.results)} runs for the fit; chance of such differences without a preference {decision.flat_p:.1g}, of such "
-        f"residuals if the log-linear law were true {decision.unfit_p:.1g}.", "",
+        f"{len(found.results)} runs for the fit; chance of such differences without a preference {decision.flat_p:.1g}, "
+        f"of such residuals if the log-linear law were true {decision.unfit_p:.1g}.", "",
     ]  # fmt: skip
     lines += _best_of_forms(found, decision)
     lines += _supply(found)
@@ -121,8 +121,8 @@ def _supply(found: MixStudy) -> list[str]:
     mixture = found.simplex.mixture(chosen(found)[1])
     epochs, caps = found.supply.epochs(mixture), found.supply.caps(found.spec.max_epochs)
     lines = [
-        f"In the real run this stage has {found.supply.stage_tokens} tokens; the proxies' had {found.supply.proxy_tokens}, and "
-        f"read of {', '.join(found.pools) or 'no source'} only so much that they repeated it as often.", "",
+        f"In the real run this stage has {found.supply.stage_tokens} tokens; the proxies' had {found.supply.proxy_tokens}, "
+        f"and read of {', '.join(found.pools) or 'no source'} only as much as repeats it as often.", "",
         "| source | % | tokens at hand | epochs at full scale | most (%) |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for source, percent in mixture.items():

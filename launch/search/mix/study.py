@@ -171,7 +171,10 @@ class MixStudy:
         trial = self._trial("trunk", overrides, save_tokens=(tokens,))
         (result,) = self._run([trial])
         if result.status != "done":
-            raise SearchError(f"the stable run {result.status} ({result.detail}); mend the recipe and start another study")
+            raise SearchError(
+                f"trial {trial.number}, the stable run, {result.status}: {result.detail}; start another study with a mended "
+                "recipe, or remove its file below work/results to run it again"
+            )
         return trial.checkpoint(self._before[-1].name, tokens)
 
     def _try(self, points: Sequence[np.ndarray], label: str, *, seeds: int = 1) -> None:

@@ -12,10 +12,11 @@ from launch.search.sweep.space import Dimension, Value, units_of
 from launch.search.sweep.study import Sweep
 from launch.search.trial import Result
 
-_GRID = 41
-_PROBES = 2000
+_GRID = 31
+_PROBES = 500
 _REGION_SIGMAS = 2.0
 _INTERACTS_P = 0.01
+_OUTLIER_QUANTILE = 0.95
 _BAD_QUANTILE = 0.75  # losses above it say only "bad": they are cut there, so that the good half shapes the fit
 
 
@@ -51,6 +52,8 @@ class Analysis:
         self.x = np.array([units_of(self.dimensions, one.trial.point) for one in self.scored])
         y = np.array([one.loss for one in self.scored])
         self.y = np.minimum(y, np.quantile(y, _BAD_QUANTILE))
+        self._nearly_all = y <= np.quantile(y, _OUTLIER_QUANTILE)
+        self._whole_y = y
 
     @cached_property
     def noise(self) -> float:
@@ -85,14 +88,14 @@ class Analysis:
     @cached_property
     def interactions(self) -> list[Interaction]:
         """Pairs whose product matters in a quadratic fit (t test), strongest first."""
-        z = 2 * self.x - 1
+        z, y = 2 * self.x[self._nearly_all] - 1, self._whole_y[self._nearly_all]
         pairs = list(combinations(range(len(self.dimensions)), 2))
         terms = np.column_stack([np.ones(len(z)), z, z**2, *(z[:, i] * z[:, j] for i, j in pairs)])
         freedom = len(z) - terms.shape[1]
         if freedom < 5 or not pairs:
             return []
-        fit, *_ = np.linalg.lstsq(terms, self.y, rcond=None)
-        variance = np.sum((self.y - terms @ fit) ** 2) / freedom * np.diag(np.linalg.pinv(terms.T @ terms))
+        fit, *_ = np.linalg.lstsq(terms, y, rcond=None)
+        variance = np.sum((y - terms @ fit) ** 2) / freedom * np.diag(np.linalg.pinv(terms.T @ terms))
         start = terms.shape[1] - len(pairs)
         found = []
         for (i, j), value, spread in zip(pairs, fit[start:], np.sqrt(variance[start:])):
