@@ -10,7 +10,7 @@ RUN     ?= runs/demo
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test test-312 test-slow test-slurm test-slurm-core lint parity transfer bench bench-data bench-dedup bench-plan clean
+.PHONY: help env demo test test-312 test-slow test-slurm test-slurm-core lint parity transfer bench bench-data bench-dedup bench-plan bench-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -86,6 +86,10 @@ bench-dedup: env  ## deduplication against datatrove, as paired ratios
 
 bench-plan: env  ## the planner against published runs: make bench-plan CSV=file.csv
 	$(BIN)/python -m tests.bench.bench_plan $(or $(CSV),tests/data/parallelism_measurements.csv)
+
+bench-eval: env  ## log-likelihood tasks against lm-eval's Hugging Face backend, as paired ratios
+	$(BIN)/pip install -q -e '.[bench]' --no-build-isolation
+	$(BIN)/python -W ignore -m tests.bench.bench_eval
 
 clean:  ## removes runs and data of the checkout (not the environment)
 	rm -rf runs data
