@@ -52,10 +52,15 @@ def build() -> typer.Typer:
         help="Tune small, train large: a pretraining recipe for language models on SLURM clusters.",
     )
     for panel, name, summary in COMMANDS:
-        function = name.replace("-", "_") + ("_" if keyword.iskeyword(name) else "")
+        function = function_of(name)
         command = getattr(import_module(f"launch.commands.{function}"), function)
         app.command(name, rich_help_panel=panel, short_help=summary)(command)
     return app
+
+
+def function_of(command: str) -> str:
+    """Name of a command's module and function: `coord-check` → coord_check, `import` → import_."""
+    return command.replace("-", "_") + ("_" if keyword.iskeyword(command) else "")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -47,9 +47,9 @@ def test_what_only_decides_needs_no_torch(module: str) -> None:
 
 
 def test_every_listed_command_is_there_and_shows_an_example() -> None:
-    from launch.cli import COMMANDS
+    from launch.cli import COMMANDS, function_of
 
-    listed = {name.replace("-", "_") for _, name, _ in COMMANDS}
+    listed = {function_of(name) for _, name, _ in COMMANDS}
     files = {path.stem for path in (ROOT / "launch" / "commands").glob("*.py")} - {"__init__"}
     assert listed == files
     for name in listed:
