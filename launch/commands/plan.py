@@ -59,7 +59,7 @@ def plan(
         print(json.dumps(answer)) if json_ else print_candidate(answer)
         return
     found = search(problem, known, top=top)
-    answer = plan_json(found, config, recipe=recipe, calibration=known, prices=Prices(price, kwh_price))
+    answer = plan_json(found, config, recipe=recipe, calibration=known, prices=Prices(price, kwh_price), site=cluster or "SITE")
     if out:
         from launch.plan.pictures import draw
 

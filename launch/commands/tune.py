@@ -18,9 +18,14 @@ def tune(
     data_dir: Annotated[str, typer.Option(help="Where tokenizer and shards are, or are made.")] = "data",
     out: Annotated[str, typer.Option(help="A new folder; runs/tune-<name of the recipe> where absent.")] = "",
     calibration: Annotated[str, typer.Option(help="A calibration saved before.")] = "",
+    cluster: Annotated[str, typer.Option(help="Site file: trials as an array of SLURM jobs, one node each.")] = "",
+    collect: Annotated[str, typer.Option(help="Folder of such an array: its results so far, as one answer.")] = "",
+    only: Annotated[int, typer.Option(help="One candidate, by its place from 0 (an array's task runs this).")] = -1,
     json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Runs the best candidates of the plan for a few steps each, here: predicted against measured, winner, calibration.
+    """Runs the best candidates of the plan for a few steps each: predicted against measured, winner, calibration.
+
+    Here, or with --cluster as an array of jobs, whose results `--collect FOLDER` puts together.
 
     Example: windtunnel tune demo --top 6 --budget 30m
     """
@@ -28,11 +33,14 @@ def tune(
     import os
     from pathlib import Path
 
+    from launch.cluster import load_site
     from launch.local import default_processes, num_devices
-    from launch.plan.answer import default_calibration, problem_of
+    from launch.plan.answer import default_calibration, device_of_site, problem_of
     from launch.plan.calibration import Calibration
     from launch.plan.errors import PlanError
-    from launch.tune.loop import Settings
+    from launch.tune.array import collect as collect_trials
+    from launch.tune.array import submit_trials
+    from launch.tune.loop import Settings, candidates, refusal
     from launch.tune.loop import tune as run_tune
     from launch.tune.show import print_table, write
     from launch.tune.verdict import Rule
@@ -41,21 +49,37 @@ def tune(
     from recipe.units import parse_seconds
 
     config = load_recipe(recipe, override)
-    if num_devices() and not gpu:
+    site = load_site(cluster) if cluster else None
+    if num_devices() and not (gpu or site):
         raise PlanError("--gpu: say which GPU this machine has, as `windtunnel plan --gpu` names it")
-    folder = Path(out or f"runs/tune-{config.name}")
-    if folder.exists():
+    folder = Path(collect or out or f"runs/tune-{config.name}")
+    if folder.exists() and not (collect or site):
         raise PlanError(f"{folder}: is there already; choose another --out, or remove it")
     model = config.parallel.tp * config.parallel.pp * config.parallel.cp if micro_batch else 1
-    num_processes = processes or default_processes(model)
-    problem = problem_of(config, gpu=gpu or "cpu-node", num_gpus=num_processes, engine="windtunnel")
+    num_processes = processes or (site.processes_per_node if site else default_processes(model))
+    device = device_of_site(cluster, num_gpus=num_processes, gpu=gpu) if site else gpu or "cpu-node"
+    problem = problem_of(config, gpu=device, num_gpus=num_processes, engine="windtunnel")
     known = Calibration.load(Path(calibration)) if calibration else default_calibration()
     rule = Rule(warmup_steps=warmup, num_steps=steps)
     settings = Settings(
-        out=folder, data_dir=Path(data_dir), top=top, budget_s=parse_seconds(budget), only_micro=micro_batch, rule=rule
-    )
-    prepare(config, data_dir=data_dir, workers=os.cpu_count() or 1)  # not in anybody's budget
-    answer = run_tune(problem, known, config, settings=settings)
+        out=folder, data_dir=Path(data_dir), top=top, budget_s=parse_seconds(budget), only_micro=micro_batch, rule=rule,
+        only=only if only >= 0 else None,
+    )  # fmt: skip
+    if not collect:
+        prepare(config, data_dir=data_dir, workers=os.cpu_count() or 1)  # not in anybody's budget
+    if site and not collect:
+        ranked = candidates(problem, known, config, top=top, only_micro=micro_batch)
+        count = min(top, sum(not refusal(config, one, num_processes=num_processes) for one in ranked))
+        asked = [
+            recipe, "--top", str(top), "--budget", budget, "--processes", str(num_processes), "--steps", str(steps), "--warmup",
+            str(warmup), "--data-dir", str(Path(data_dir).absolute()), *(word for one in override for word in ("-o", one)),
+            *(["--micro-batch"] if micro_batch else []), *(["--calibration", calibration] if calibration else []),
+            "--gpu", gpu or problem.cluster.hardware.name,
+        ]  # fmt: skip
+        tasks = submit_trials(folder, asked, num_trials=count, site=site, data_dir=Path(data_dir))
+        print(f"{folder}: {len(tasks)} trials submitted; then: windtunnel tune {recipe} --cluster {cluster} --collect {folder}")
+        raise typer.Exit(0)
+    answer = collect_trials(folder, problem, known) if collect else run_tune(problem, known, config, settings=settings)
     content = write(answer, problem, config, rule=rule, recipe=recipe, override=override, out=folder)
     print(json.dumps(content)) if json_ else print_table(content, out=folder)
-    raise typer.Exit(0 if answer.best else 1)
+    raise typer.Exit(0 if answer.best or only >= 0 else 1)

@@ -108,14 +108,16 @@ def candidate_json(candidate: Candidate, problem: Problem, *, stages: bool = Tru
     }  # fmt: skip
 
 
-def plan_json(plan: Plan, config: "RunConfig", *, recipe: str, calibration: Calibration, prices: Prices) -> dict[str, Any]:
+def plan_json(
+    plan: Plan, config: "RunConfig", *, recipe: str, calibration: Calibration, prices: Prices, site: str = "SITE"
+) -> dict[str, Any]:  # fmt: skip
     """The whole answer."""
     problem = plan.problem
     costs = stage_costs(plan.best, problem, config, calibration, prices)
     picks = {"fastest": plan.best, "leanest": plan.leanest, "robust": plan.robust}
     return {
         "cluster": {"gpu": problem.cluster.hardware.name, "num_gpus": problem.cluster.num_gpus},
-        "num_legal": plan.num_legal, "num_fit": plan.num_fit, "command": command(plan.best, recipe),
+        "num_legal": plan.num_legal, "num_fit": plan.num_fit, "command": command(plan.best, recipe, site=site),
         "ranked": [candidate_json(one, problem, stages=index == 0) for index, one in enumerate(plan.ranked)],
         "picks": {name: one.label() if one else None for name, one in picks.items()},
         "picks_detail": {

@@ -71,6 +71,8 @@ def _attention(shape: ModelShape, layouts: Layouts, engine: Engine, device: Devi
     """
     tokens, heads = layouts.mbs * shape.seq_tokens / layouts.cp, shape.num_heads / layouts.tp
     operations = 4.0 * tokens * shape.seq_tokens * heads * shape.head_size
+    if engine.masked_context:  # whole rectangles of a slice's rows by all that lies before its end: (2c + 1)/2c of the causal half
+        operations = operations * np.where(layouts.cp > 1, 1 + 1 / (2 * layouts.cp), 1.0)
     if not engine.flash:
         scores = tokens * shape.seq_tokens * heads
         base = device.hardware.peak_flops("fp16" if device.precision == "fp8" else device.precision) * 0.5 * device.hot_frac

@@ -40,14 +40,14 @@ def with_layout(config: RunConfig, candidate: Candidate) -> RunConfig:
     return RunConfig.model_validate(content)
 
 
-def command(candidate: Candidate, recipe: str) -> str:
+def command(candidate: Candidate, recipe: str, *, site: str = "SITE") -> str:
     """What trains the recipe in a layout; values that are the defaults are left out."""
     changes, defaults = layout_changes(candidate), ParallelConfig().model_dump()
     options = [
         f"parallel.{key}={value}" for key, value in changes["parallel"].items() if key == "zero" or value != defaults[key]
     ]
     options.append(f"batch.micro_seqs={changes['batch']['micro_seqs']}")
-    return f"windtunnel submit {recipe} --cluster SITE" + "".join(f" -o {option}" for option in options).replace("True", "true")
+    return f"windtunnel submit {recipe} --cluster {site}" + "".join(f" -o {option}" for option in options).replace("True", "true")
 
 
 def batches(config: RunConfig) -> tuple[int, ...]:

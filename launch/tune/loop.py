@@ -40,6 +40,8 @@ class Settings:
     only_micro: bool = False
     """The recipe's layout as it is; only micro batches differ."""
     rule: Rule = field(default_factory=Rule)
+    only: int | None = None
+    """Just one of the candidates that the engine takes, by its place from 0: an array's task."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ def tune(problem: Problem, known: Calibration, config: RunConfig, *, settings: S
     ranked = candidates(problem, known, config, top=settings.top, only_micro=settings.only_micro)
     results: list[Result] = []
     started_s = time.monotonic()
+    if settings.only is not None:
+        taken = [one for one in ranked if not refusal(config, one, num_processes=problem.cluster.num_gpus)]
+        ranked = taken[settings.only : settings.only + 1]
     with stop_requests() as stop:
         site = Site(
             num_processes=problem.cluster.num_gpus, data_dir=settings.data_dir, rule=settings.rule,

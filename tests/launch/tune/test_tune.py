@@ -12,11 +12,13 @@ import yaml
 
 from launch.plan.answer import default_calibration, problem_of
 from launch.plan.calibration import Calibration
+from launch.plan.errors import PlanError
 from launch.plan.recipe import with_layout
 from launch.plan.search import price
 from launch.plan.shapes import Layouts
 from launch.plan.space import stack
 from launch.tune import loop, show
+from launch.tune.array import collect, task_folder
 from launch.tune.learn import learn
 from launch.tune.loop import Answer, Settings, candidates, refusal, tune
 from launch.tune.trial import Result, Site, trial_config
@@ -166,6 +168,26 @@ def test_the_winner_is_a_recipe_that_loads(tmp_path):
     assert winner == with_layout(config, answer.best.candidate)
     assert Calibration.load(tmp_path / "calibration.json") == default_calibration()
     assert json.loads((tmp_path / "tune.json").read_text())["best"] == answer.best.candidate.label()
+
+
+def test_tasks_of_an_array_run_one_candidate_each_and_are_put_together(tmp_path, monkeypatch):
+    config, known = load_recipe("demo"), default_calibration()
+
+    def takes(candidate, config, *, root, site: Site, best_s):
+        return Result(candidate, Verdict.MEASURED, steps_s=(3.0, 2.0, 2.0, 2.0), step_s=2 * candidate.step_s)
+
+    monkeypatch.setattr(loop, "run_trial", takes)
+    for index in range(3):
+        folder = task_folder(tmp_path, index)
+        settings = Settings(out=folder, data_dir=tmp_path, top=3, rule=RULE, only=index)
+        one = tune(problem(), known, config, settings=settings)
+        assert len(one.results) == 1
+        show.write(one, problem(), config, rule=RULE, recipe="demo", override=[], out=folder)
+    together = collect(tmp_path, problem(), known)
+    assert len({one.candidate.label() for one in together.results}) == 3
+    assert together.best.candidate.step_s == min(one.candidate.step_s for one in together.results)
+    with pytest.raises(PlanError, match="no task"):
+        collect(tmp_path / "none", problem(), known)
 
 
 @pytest.mark.slow
