@@ -34,6 +34,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Train", "resume", "Go on with a run."),
     ("Train", "import", "Make a run that trains on from a foreign checkpoint."),
     ("Train", "decay", "Branch a decay from a stable checkpoint."),
+    ("Train", "profile", "A torch profiler trace of a few steps."),
     ("Train", "audit", "Measure rates and deviations of a run against the muP table."),
     ("Cluster", "submit", "Submit the whole chain to SLURM."),
     ("Cluster", "status", "How runs stand, here or in the queue."),

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from megatron.core import parallel_state as ps
 from megatron.core.models.gpt.gpt_model import GPTModel
+from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_patches.loss.head import attach as attach_loss
@@ -21,7 +22,7 @@ _ACTIVATIONS: dict[str, Callable] = {"silu": F.silu}
 
 
 def initialise_parallel(resolved: ResolvedRun) -> None:
-    """Megatron-Core's process groups for this layout."""
+    """Megatron-Core's process groups for this layout, and its named random states (its embedding draws from one under sp)."""
     layout = resolved.layout
     ps.initialize_model_parallel(
         tensor_model_parallel_size=layout.tp,
@@ -30,6 +31,7 @@ def initialise_parallel(resolved: ResolvedRun) -> None:
         context_parallel_size=layout.cp,
         create_gloo_process_groups=False,
     )
+    model_parallel_cuda_manual_seed(resolved.config.seed)
 
 
 def transformer_config(arguments: dict[str, Any]) -> TransformerConfig:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from recipe.exits import BAD_INPUT, FAILED, FINISHED, REQUEUE
 from recipe.rundir import RunDir
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """One rank from start to end; returns the exit code."""
+def main(arguments: list[str] | None = None, *, trainer_module: str = "recipe.trainer") -> int:
+    """One rank from start to end; returns the exit code. `trainer_module` has the class Trainer that goes through the run."""
     parser = argparse.ArgumentParser(prog="python -m recipe.train", description="One rank of a training run.")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--attempt", type=int, default=int(os.environ.get("WINDTUNNEL_ATTEMPT", "1")))
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = StopRequest()
     try:
         run = RunDir.existing(options.run_dir)
-        return _train(run, attempt=options.attempt, stop=stop)
+        return _train(run, attempt=options.attempt, stop=stop, trainer_module=trainer_module)
     except (RecipeError, DataError, PatchError) as error:
         return _leave(options.run_dir, options.attempt, BAD_INPUT, str(error))
     except TrainingFault as error:
@@ -49,7 +50,7 @@ class StopRequest:
         self.asked = signal.Signals(number).name
 
 
-def _train(run: RunDir, *, attempt: int, stop: StopRequest) -> int:
+def _train(run: RunDir, *, attempt: int, stop: StopRequest, trainer_module: str) -> int:
     from recipe import distributed
     from recipe.prepare import load_resolved
     from recipe.watchdog import Watchdog
@@ -63,9 +64,7 @@ def _train(run: RunDir, *, attempt: int, stop: StopRequest) -> int:
     import megatron_patches
 
     with megatron_patches.apply(cpu=device == "cpu"):
-        from recipe.trainer import Trainer
-
-        trainer = Trainer(run, resolved, attempt=attempt, device=device, watchdog=watchdog)
+        trainer = import_module(trainer_module).Trainer(run, resolved, attempt=attempt, device=device, watchdog=watchdog)
         try:
             reason = trainer.run(stop)
         finally:

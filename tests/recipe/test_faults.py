@@ -64,6 +64,7 @@ def test_zero_3_keeps_no_replicas_to_compare() -> None:
         resolve(load_recipe("demo", ["parallel.zero=3", "faults.digest_every_steps=10"]), world_size=2)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_skipped_on_all_ranks(home: Path) -> None:
     run = prepared(home, "nan", processes=2)
     code, log = outcome(run, {"nan_calls": [5]}, processes=2)
@@ -80,6 +81,7 @@ def skip_ranks(skip: dict) -> list[int]:
     return ranks
 
 
+@pytest.mark.slow
 def test_beyond_the_limit_the_run_stops_with_parameter_and_rank(home: Path) -> None:
     run = prepared(home, "nan-stop", processes=1, overrides=["faults.nonfinite_limit=1"])
     code, log = outcome(run, {"nan_calls": [5, 6]}, processes=1)
@@ -110,7 +112,8 @@ def test_a_flipped_bit_is_found_and_named(home: Path) -> None:
     assert "rank 0: decoder" not in log
 
 
-def test_without_replicas_that_agree_nothing_is_said(home: Path) -> None:
+@pytest.mark.slow
+def test_of_replicas_that_agree_nothing_is_said(home: Path) -> None:
     run = prepared(home, "flip-even", processes=2, overrides=["faults.digest_every_steps=1", "parallel.zero=0"])
     code, log = outcome(run, {}, processes=2)
     assert code == 0, log[-3000:]
