@@ -113,11 +113,14 @@ def plan_json(
 ) -> dict[str, Any]:  # fmt: skip
     """The whole answer."""
     problem = plan.problem
+    nodes = -(-problem.cluster.num_gpus // problem.cluster.hardware.gpus_per_node)
     costs = stage_costs(plan.best, problem, config, calibration, prices)
     picks = {"fastest": plan.best, "leanest": plan.leanest, "robust": plan.robust}
     return {
         "cluster": {"gpu": problem.cluster.hardware.name, "num_gpus": problem.cluster.num_gpus},
-        "num_legal": plan.num_legal, "num_fit": plan.num_fit, "command": command(plan.best, recipe, site=site),
+        "num_legal": plan.num_legal,
+        "num_fit": plan.num_fit,
+        "command": command(plan.best, config, recipe=recipe, nodes=nodes, site=site),
         "ranked": [candidate_json(one, problem, stages=index == 0) for index, one in enumerate(plan.ranked)],
         "picks": {name: one.label() if one else None for name, one in picks.items()},
         "picks_detail": {

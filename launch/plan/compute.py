@@ -71,7 +71,7 @@ def _attention(shape: ModelShape, layouts: Layouts, engine: Engine, device: Devi
     """
     tokens, heads = layouts.mbs * shape.seq_tokens / layouts.cp, shape.num_heads / layouts.tp
     operations = 4.0 * tokens * shape.seq_tokens * heads * shape.head_size
-    if engine.masked_context:  # whole rectangles of a slice's rows by all that lies before its end: (2c + 1)/2c of the causal half
+    if engine.masked_context:  # a slice's rows by all that lies before its end: (2c + 1)/2c of the causal half
         operations = operations * np.where(layouts.cp > 1, 1 + 1 / (2 * layouts.cp), 1.0)
     if not engine.flash:
         scores = tokens * shape.seq_tokens * heads

@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.plan.calibration import Calibration
 from launch.plan.search import Candidate, Problem, price
-from recipe.config import ParallelConfig, RunConfig
+from recipe.config import RunConfig
 from recipe.errors import ConfigError
 from recipe.resolve import resolve
 
@@ -40,14 +40,18 @@ def with_layout(config: RunConfig, candidate: Candidate) -> RunConfig:
     return RunConfig.model_validate(content)
 
 
-def command(candidate: Candidate, recipe: str, *, site: str = "SITE") -> str:
-    """What trains the recipe in a layout; values that are the defaults are left out."""
-    changes, defaults = layout_changes(candidate), ParallelConfig().model_dump()
+def command(candidate: Candidate, config: RunConfig, *, recipe: str, nodes: int, site: str = "SITE") -> str:
+    """What trains the recipe in a layout, with the values that differ from the recipe's own."""
+    changes, ours = layout_changes(candidate), config.model_dump()
     options = [
-        f"parallel.{key}={value}" for key, value in changes["parallel"].items() if key == "zero" or value != defaults[key]
+        f"{section}.{key}={str(value).lower()}"
+        for section, values in changes.items()
+        for key, value in values.items()
+        if value != ours[section][key]
     ]
-    options.append(f"batch.micro_seqs={changes['batch']['micro_seqs']}")
-    return f"windtunnel submit {recipe} --cluster {site}" + "".join(f" -o {option}" for option in options).replace("True", "true")
+    if config.parallel.layers_per_stage:
+        options.append("parallel.layers_per_stage=null")
+    return " ".join([f"windtunnel submit {recipe} --cluster {site} --nodes {nodes}", *(f"-o {one}" for one in options)])
 
 
 def batches(config: RunConfig) -> tuple[int, ...]:

@@ -5,7 +5,7 @@
     python -m tests.bench.bench_tune here.yaml OUT --table
 
 The model is the preset's, with a vocabulary of 4,096 (the demo's tokenizer and text). Predictions come from the measured
-hardware file alone: nothing is fitted to the runs. Their order is shuffled, so that a drift of the machine's speed isn't theirs.
+hardware file alone: nothing is fitted to the runs. Their order is shuffled: a drift of the machine's speed isn't theirs.
 """
 
 import argparse

@@ -61,11 +61,13 @@ def test_stages_cost_each_batch_of_the_ramp_at_its_own_speed():
     assert total["days"] == pytest.approx(costs["stable"]["days"] + costs["decay"]["days"])
 
 
-def test_the_command_of_a_plan_is_its_layout():
-    best = search(problem(gpus=64), default_calibration()).best
-    text = command(best, "xmodel2-1.2b")
-    options = [word for word in text.split() if "=" in word]
-    assert load_recipe("xmodel2-1.2b", options) == with_layout(load_recipe("xmodel2-1.2b", []), best)
+@pytest.mark.parametrize(("recipe", "gpus"), [("xmodel2-1.2b", 64), ("70b", 1024)])
+def test_the_command_of_a_plan_is_its_layout(recipe, gpus):
+    config = load_recipe(recipe, [])
+    best = search(problem(recipe, gpus=gpus), default_calibration()).best
+    text = command(best, config, recipe=recipe, nodes=gpus // 8)
+    assert f"--nodes {gpus // 8}" in text
+    assert load_recipe(recipe, [word for word in text.split() if "=" in word]) == with_layout(config, best)
 
 
 def test_what_differs_in_zero_alone_is_one_row():
