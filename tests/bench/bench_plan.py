@@ -6,12 +6,15 @@ the rows that we have (tests/data) without that family. Rows that can't be price
 """
 
 import sys
+import time
 from pathlib import Path
 
-from launch.plan.answer import default_calibration
+from launch.plan.answer import default_calibration, problem_of
 from launch.plan.fit import fit, leave_out
 from launch.plan.published import Case, load_cases, read_cases
 from launch.plan.score import Prediction, Summary, predict, summarise, sweep_position
+from launch.plan.search import search
+from recipe.load import load_recipe
 
 DATA = Path(__file__).parents[1] / "data"
 OURS = (DATA / "parallelism_measurements.csv", DATA / "published_step_times.csv")
@@ -57,6 +60,19 @@ def unseen(cases: list[Case]) -> list[Prediction]:
     return found
 
 
+def search_s(name: str, num_gpus: int) -> float:
+    """CPU seconds of a whole search; 405b: Llama-3's shape on the 70b preset."""
+    preset, changes = name, []
+    if name == "405b":
+        preset = "70b"
+        changes = ["model.num_layers=126", "model.hidden_size=16384", "model.ffn_hidden_size=53248", "model.num_heads=128"]
+    config = load_recipe(preset, [*changes, *(["parallel.vp=1", "parallel.pp=1"] if changes else [])])
+    problem = problem_of(config, gpu="h100", num_gpus=num_gpus, engine="windtunnel", global_seqs=2048 if changes else 0)
+    start = time.process_time()
+    search(problem, default_calibration())
+    return time.process_time() - start
+
+
 def main() -> None:
     if "--save" in sys.argv:
         fit(our_cases()).save(Path(sys.argv[sys.argv.index("--save") + 1]))
@@ -77,6 +93,8 @@ def main() -> None:
         slower = sum(ratio > 1 for _, ratio in places)
         print(f"\nbest of a sweep: published (tp, pp, dp, mbs) in the planner's top five in {top} of {len(places)}; "
               f"the planner's own choice predicted slower than it in {slower}")  # fmt: skip
+    print(f"searching every layout on one core: {search_s('xmodel2-1.2b', 8):.2f} s for 1.2B on 8 H100, "
+          f"{search_s('405b', 4096):.2f} s for 405B on 4,096")  # fmt: skip
     experts = "skipped, see above" if any("experts" in reason for reason in skipped) else "none in this file"
     print(f"{len(cases)} rows scored, {len(skipped)} skipped; mixture-of-experts rows: {experts}")
 
