@@ -50,10 +50,17 @@ def find_checkpoint(run: RunDir, resolved: ResolvedRun, *, at_tokens: int) -> tu
     raise RunError(f"{run.root}: no checkpoint at {at_tokens} tokens; there are: {have}")
 
 
+def is_kept_multiple(tokens: int, resolved: ResolvedRun) -> bool:
+    """Whether this is the first checkpoint at or after a multiple of keep_every_tokens."""
+    every = resolved.config.checkpoint.keep_every_tokens
+    step_tokens = resolved.config.checkpoint.every_tokens
+    if not every or not step_tokens:
+        return False
+    return tokens // every > max(tokens - step_tokens, 0) // every
+
+
 def branch_points(resolved: ResolvedRun) -> list[int]:
     """Tokens of the checkpoints before the last stage that a finished run still has: where branches can leave. Ascending."""
-    from recipe.checkpoint.retention import is_kept_multiple
-
     every = resolved.config.checkpoint.every_tokens
     found = {stage.end_tokens for stage in resolved.stages[:-1]}
     last_start = resolved.stages[-1].start_tokens

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from recipe.branch import is_kept_multiple
 from recipe.checkpoint.restore import checkpoints_of, tokens_of
 from recipe.resolve import ResolvedRun
 from recipe.rundir import RunDir, write_text
@@ -20,15 +21,6 @@ def to_remove(folders: list[Path], resolved: ResolvedRun) -> list[Path]:
         and tokens_of(folder) not in stage_ends
         and not is_kept_multiple(tokens_of(folder), resolved)
     ]
-
-
-def is_kept_multiple(tokens: int, resolved: ResolvedRun) -> bool:
-    """Whether this is the first checkpoint at or after a multiple of keep_every_tokens."""
-    every = resolved.config.checkpoint.keep_every_tokens
-    step_tokens = resolved.config.checkpoint.every_tokens
-    if not every or not step_tokens:
-        return False
-    return tokens // every > max(tokens - step_tokens, 0) // every
 
 
 def remove_old(run: RunDir, resolved: ResolvedRun) -> None:
