@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import DataError
+from data_prep.manifest import Manifest
 from recipe.config import RunConfig
 from recipe.data import data_status
+from recipe.prepare import load_resolved
+from recipe.rundir import RunDir
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,17 @@ class Demand:
     percent: float
     wanted_tokens: int
     at_hand_tokens: int | None
+    at_hand_documents: int | None
     epochs: float | None
     epochs_so_far: float | None
 
 
-def demand(config: RunConfig, *, data_dir: Path | str) -> list[Demand]:
+AtHand = dict[str, tuple[int | None, int | None]]
+"""Source → its tokens and documents, where they are known."""
+
+
+def demand(config: RunConfig, *, at_hand: AtHand) -> list[Demand]:
     """A row for each stage and source, in the recipe's order; a source goes on where the stage before stopped."""
-    at_hand = _at_hand(config, data_dir)
     drawn: dict[str, int] = {}
     rows = []
     for stage in config.stages:
@@ -31,15 +38,22 @@ def demand(config: RunConfig, *, data_dir: Path | str) -> list[Demand]:
         for source, percent in stage.mixture.items():
             wanted = round(stage.tokens * percent / total)
             drawn[source] = drawn.get(source, 0) + wanted
-            there = at_hand.get(source)
+            there, documents = at_hand.get(source, (None, None))
             epochs = [tokens / there if there else None for tokens in (wanted, drawn[source])]
-            rows.append(Demand(stage.name, source, percent, wanted, there, *epochs))
+            rows.append(Demand(stage.name, source, percent, wanted, there, documents, *epochs))
     return rows
 
 
-def _at_hand(config: RunConfig, data_dir: Path | str) -> dict[str, int | None]:
+def at_hand_of_recipe(config: RunConfig, *, data_dir: Path | str) -> AtHand:
+    """What the data directory has for this recipe."""
     try:
         _, sources = data_status(config, data_dir=data_dir)
     except DataError:
         return {}  # the corpora aren't on this machine: the question is about the recipe then
-    return {source.name: source.num_tokens for source in sources}
+    return {source.name: (source.num_tokens, source.num_documents) for source in sources}
+
+
+def at_hand_of_run(run: RunDir) -> AtHand:
+    """What the shards hold that a run reads."""
+    manifests = {name: Manifest.load(Path(ref.train)) for name, ref in load_resolved(run).data.items()}
+    return {name: (manifest.num_tokens, manifest.num_documents) for name, manifest in manifests.items()}

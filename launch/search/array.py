@@ -22,11 +22,10 @@ class ArrayWorkers:
         self.study = study
         chain = self._chain()
         if chain is None or not live_links(chain):
-            command = ["worker", str(study.root.absolute())]
-            name = f"workers-{time.time():.0f}"
+            site, name = load_site(cluster), f"workers-{time.time():.0f}"
             submit_array(
-                study.root, [command] * count, site=load_site(cluster), name=name,
-                purpose="workers of a study", at_once=count, data_dir=study.work,
+                study.root, [["worker", str(study.root.absolute())]] * count, site=site, name=name,
+                purpose="workers of a study", at_once=count, device=site.accelerator != "cpu", data_dir=study.work,
             )  # fmt: skip
         self._asked_at = time.monotonic()
 
