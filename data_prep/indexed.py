@@ -24,6 +24,7 @@ HEADER = struct.Struct("<9sQBQQ")  # magic, version, dtype code, sequences, docu
 DTYPE_CODES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f8", 7: "<f4", 8: "<u2"}  # megatron-core's DType
 CODE_OF = {np.dtype(name): code for code, name in DTYPE_CODES.items()}
 SLICE_DOCUMENTS = 1 << 20
+MAX_DOCUMENT_TOKENS = 2**31 - 1  # lengths are int32
 
 
 class IndexedShard:
@@ -149,8 +150,13 @@ class IndexedWriter:
         Args:
             ids: Their tokens, flat, in the writer's dtype. [sum of sizes]
             sizes: Tokens of each. [documents]
+
+        Raises:
+            ShardError: A document is longer than the format can say.
         """
         assert ids.dtype == self.dtype, (ids.dtype, self.dtype)
+        if len(sizes) and sizes.max() > MAX_DOCUMENT_TOKENS:
+            raise ShardError(f"a document of {sizes.max()} tokens, where the index holds at most {MAX_DOCUMENT_TOKENS}: cut it")
         self._tokens.write(ids.data)
         self._lengths.write(np.ascontiguousarray(sizes, dtype=np.int32).data)
         self.num_documents += len(sizes)

@@ -33,9 +33,11 @@ class NativeJsonl:
         """
         raw = padded(lines)
         if len(self._blob) < len(raw):
-            size = len(raw) + len(raw) // 4
-            self._blob = np.empty(size, dtype=np.uint8)  # pages that are never touched cost nothing
-            self._offsets, self._keys = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.uint64)
+            self._blob = np.empty(len(raw) + len(raw) // 4, dtype=np.uint8)
+        most_documents = lines.count(b"\n") + 1
+        if len(self._keys) < most_documents:
+            size = most_documents + most_documents // 4
+            self._offsets, self._keys = np.empty(size + 1, dtype=np.int64), np.empty(size, dtype=np.uint64)
             self._odd = np.empty((size, 4), dtype=np.int64)
         counts = (ctypes.c_int64 * 3)()
         arrays = (self._blob, self._offsets, self._keys, self._odd)

@@ -13,6 +13,7 @@ from data_prep.dedup.drops import DropList
 from data_prep.sources.spec import Document, Reject
 
 BLOCK_BYTES = 1 << 20
+MAX_REJECTS = 1000  # a block
 SPLIT_SEED = 0x57494E44  # of the hash that chooses held-out documents; another seed is another split
 
 
@@ -77,7 +78,7 @@ def from_documents(items: Iterable[Document | Reject], *, drops: DropList | None
     gathered = _Gathered(drops)
     for item in items:
         gathered.add(item)
-        if gathered.size_bytes >= BLOCK_BYTES or len(gathered.rejects) >= 1000:
+        if gathered.size_bytes >= BLOCK_BYTES or len(gathered.rejects) >= MAX_REJECTS:
             yield gathered.block()
             gathered = _Gathered(drops)
     yield gathered.block()

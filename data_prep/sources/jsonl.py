@@ -6,6 +6,7 @@ What counts as JSON is what orjson takes: strict UTF-8, no NaN, no lone surrogat
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import orjson
 from data_prep.dedup.drops import DropList, id_hash
 from data_prep.errors import SourceError
 from data_prep.native.lines import NativeJsonl
-from data_prep.sources.block import SPLIT_SEED, Block, from_documents
+from data_prep.sources.block import MAX_REJECTS, SPLIT_SEED, Block, from_documents
 from data_prep.sources.files import COMPRESSED, ahead, expand, line_blocks
 from data_prep.sources.spec import Document, Piece, Reject, SourceSpec
 
@@ -59,18 +60,24 @@ def fast_blocks(spec: SourceSpec, piece: Piece, *, drops: DropList | None = None
         blob, offsets, keys, odd, num_lines = reader.extract(raw, field)
         dropped = _dropped(piece.file, offset, raw, odd[:, 2], drops) if drops else None
         done, rejects = 0, []
-        for start, end, number, documents in odd.tolist():
-            place = {"file": piece.file, "line": line + number + 1, "offset": offset + start}
-            item = document(spec.field, raw[start:end], **place)
+        for start, end, number, documents in itertools.chain.from_iterable(_thousands(odd)):
+            item = document(spec.field, raw[start:end], file=piece.file, line=line + number + 1, offset=offset + start)
             if isinstance(item, Reject):
                 rejects.append(item)
-                continue
+                if len(rejects) < MAX_REJECTS:
+                    continue
             gone = _part(dropped, done, documents)
             yield Block(blob, offsets[done : documents + 1], keys[done:documents], rejects=rejects, dropped=gone)
-            yield from from_documents([item], drops=drops)
+            if isinstance(item, Document):
+                yield from from_documents([item], drops=drops)
             done, rejects = documents, []
         yield Block(blob, offsets[done:], keys[done:], rejects=rejects, dropped=_part(dropped, done, None))
         line += num_lines
+
+
+def _thousands(odd: np.ndarray) -> Iterator[list[list[int]]]:
+    """The rows as Python's numbers, some at a time: a megabyte may be a million blank lines."""
+    return (odd[start : start + MAX_REJECTS].tolist() for start in range(0, len(odd), MAX_REJECTS))
 
 
 def _dropped(file: str, offset: int, raw: bytes, odd_lines: np.ndarray, drops: DropList) -> np.ndarray:

@@ -11,6 +11,8 @@ import pytest
 from data_prep.sources import SourceSpec
 from data_prep.tokenizer import SentencePieceTokenizer, train_unigram
 
+# Code that prints a process's own peak in KiB (ru_maxrss starts at that of the process which forked it)
+PRINT_PEAK = "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]))\n"
 OTHER_SCRIPTS = (
     "自由软件是权利问题，不是价格问题。要理解这个概念，你应该考虑“free”是“言论自由”中的“自由”。\n",
     "Свободное программное обеспечение — это вопрос свободы, а не цены. Ёлки, объём, съезд.\n",

@@ -27,6 +27,7 @@ from data_prep.sources import SourceSpec, documents
 from data_prep.sources.block import heldout_limit, split_key
 from data_prep.tokenizer import SentencePieceTokenizer
 from data_prep.verify import verify
+from tests.data_prep.conftest import PRINT_PEAK
 
 SMALL = 200_000
 
@@ -214,6 +215,32 @@ def test_disk_full(spec, tokenizer, tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "cannot be written: " in done.stdout
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".idx", ".tmp")]
+
+
+HOSTILE = {
+    "short": lambda texts: (f'{{"text": "document {i}"}}\n'.encode() for i in range(400_000)),
+    "mixed": lambda texts: (orjson.dumps({"text": f"{i} {texts[i % len(texts)]}"}) + b"\n" for i in range(6_000)),
+    "blank": lambda texts: (b"\n" * 1000 for _ in range(100)),
+    "long": lambda texts: (orjson.dumps({"text": "".join(texts)}) + b"\n" for _ in range(30)),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_memory_of_a_worker(kind: str, texts: list[str], tokenizer, tmp_path: Path) -> None:
+    """Tens of megabytes of each kind, in a process of its own: at most 256 MB are resident, whatever it is fed with."""
+    path = tmp_path / "c.jsonl"
+    with open(path, "wb") as file:
+        file.writelines(HOSTILE[kind](texts))
+    code = (
+        "from data_prep.binarize import binarize; from data_prep.errors import DataError\n"
+        "from data_prep.sources import SourceSpec; from data_prep.tokenizer import load_tokenizer\n"
+        f"try: binarize(SourceSpec(name='c', paths=({str(path)!r},), rejects_max_frac=0.9999), "
+        f"tokenizer=load_tokenizer({str(tokenizer.path)!r}), data_dir={str(tmp_path)!r})\n"
+        "except DataError: pass\n"
+        f"{PRINT_PEAK}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert int(done.stdout.splitlines()[-1]) < 256_000_000 / 1024  # KiB
 
 
 def killed_worker(plan, shard, **_) -> None:

@@ -13,6 +13,7 @@ import pytest
 from data_prep import indexed
 from data_prep.errors import ShardError
 from data_prep.indexed import IndexedShard, IndexedWriter
+from tests.data_prep.conftest import PRINT_PEAK
 
 
 def write(prefix: Path, documents: list[list[int]], dtype: np.dtype) -> None:
@@ -75,18 +76,24 @@ def test_damage_is_an_error(tmp_path: Path, damage, says: str) -> None:
         IndexedShard(tmp_path / "s")
 
 
+def test_a_document_that_int32_lengths_cannot_say(tmp_path: Path) -> None:
+    writer = IndexedWriter(io.BytesIO(), io.BytesIO(), dtype=np.dtype(np.uint16))
+    with pytest.raises(ShardError, match=r"a document of 2147483648 tokens.*cut it"):
+        writer.append(np.zeros(0, np.uint16), np.array([2**31]))
+
+
 @pytest.mark.slow
 def test_index_of_100_million_documents_in_bounded_memory(tmp_path: Path) -> None:
     """Short documents, in a process of its own whose peak memory is read."""
     code = (
-        "import resource, numpy as np; from data_prep.indexed import IndexedWriter\n"
+        "import numpy as np; from data_prep.indexed import IndexedWriter\n"
         f"folder = {str(tmp_path)!r}\n"
         "with open(folder + '/s.bin', 'wb') as b, open(folder + '/s.len', 'w+b') as l, open(folder + '/s.idx', 'wb') as i:\n"
         "    writer = IndexedWriter(b, l, dtype=np.dtype(np.uint16))\n"
         "    ids, sizes = np.tile(np.array([7, 2], np.uint16), 1_000_000), np.full(1_000_000, 2)\n"
         "    for _ in range(100): writer.append(ids, sizes)\n"
         "    writer.write_index(i)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        f"{PRINT_PEAK}"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 256_000  # KiB
