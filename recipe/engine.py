@@ -6,7 +6,6 @@ one pass. Everything here is the same on CPU and GPU, in every layout, in traini
 
 import math
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from recipe.errors import TrainingFault
 from recipe.lower import mup_of
 from recipe.model import build_chunks
 from recipe.resolve import ResolvedRun
+from recipe.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -50,25 +50,9 @@ class StepResult:
     stop: bool
     """Whether some rank was asked to leave."""
     phase_s: dict[str, float]
-    """Wall time of this rank by phase."""
+    """Time of this rank by phase: forward, backward (a pipeline's waiting with it), communication of gradients, optimizer."""
     nonfinite: tuple[str, ...] = ()
     """`rank 3: decoder.layers.…` for each parameter whose gradient wasn't finite."""
-
-
-class Stopwatch:
-    """Wall time by phase; waits for the device at each lap, which the loop does anyway once a step."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        self.laps[phase] = self.laps.get(phase, 0.0) + now - self._last
-        self._last = now
 
 
 class Engine:
@@ -126,8 +110,8 @@ class Engine:
         """
         clock = Stopwatch(self.device)
         with self.engine.coalesce_grad_reduction():
-            loss_sum = self._run(micro_batches, num_targets=num_targets)
-            clock.lap("forward_backward")
+            loss_sum = self._run(micro_batches, num_targets=num_targets, clock=clock)
+            clock.lap("backward")
             reduce_model_parallel(self.chunks)
             if not self.topology.partitioned:
                 average_data_parallel(self.chunks)
@@ -135,7 +119,7 @@ class Engine:
             culprits = () if finite else self._nonfinite_parameters()
             if not finite:
                 self._drop_gradients()
-        clock.lap("reduce")
+        clock.lap("communication")
         if compare_replicas and (wrong := disagreements(self.engine, self.chunks)):
             raise TrainingFault("weights differ between replicas:\n  " + "\n  ".join(wrong))
         if not finite:
@@ -147,7 +131,7 @@ class Engine:
     def loss_sums(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
         """Nats summed over each micro batch's targets (over context-parallel ranks too); the same on all ranks of a replica."""
         with torch.no_grad():
-            sums = self._forward(micro_batches, scale=1.0, forward_only=True)
+            sums = self._forward(micro_batches, scale=1.0, forward_only=True, clock=Stopwatch(self.device))
         total = torch.zeros(len(micro_batches), dtype=torch.float64)
         if sums and ps.get_tensor_model_parallel_rank() == 0:
             total += torch.stack(sums).double().cpu()
@@ -161,22 +145,25 @@ class Engine:
         self.engine.destroy()
         ps.destroy_model_parallel()
 
-    def _run(self, micro_batches: Sequence[MicroBatch], *, num_targets: int) -> torch.Tensor:
+    def _run(self, micro_batches: Sequence[MicroBatch], *, num_targets: int, clock: Stopwatch) -> torch.Tensor:
         # DeepSpeed averages gradients over dp·cp, the schedule over micro batches (and multiplies by cp): undo both,
         # so that the gradient is that of Σ loss / num_targets whatever the layout.
         scale = self.resolved.layout.dp * len(micro_batches) / num_targets
-        sums = self._forward(micro_batches, scale=scale, forward_only=False)
+        sums = self._forward(micro_batches, scale=scale, forward_only=False, clock=clock)
         mine = ps.get_tensor_model_parallel_rank() == 0 and bool(sums)
         return torch.stack(sums).sum() if mine else torch.zeros((), device=self.device)
 
-    def _forward(self, micro_batches: Sequence[MicroBatch], *, scale: float, forward_only: bool) -> list[torch.Tensor]:
+    def _forward(
+        self, micro_batches: Sequence[MicroBatch], *, scale: float, forward_only: bool, clock: Stopwatch
+    ) -> list[torch.Tensor]:
         def step(iterator: Any, chunk: torch.nn.Module) -> tuple[torch.Tensor, Any]:
             batch = next(iterator)
 
             def loss(total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
                 return total * scale, total.detach()
 
-            return chunk(**model_inputs(batch)), loss
+            with clock.inside("forward"):
+                return chunk(**model_inputs(batch)), loss
 
         on_device = [batch.to(self.device) for batch in micro_batches]
         first = on_device[0]
