@@ -10,7 +10,7 @@ RUN     ?= runs/demo
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test test-312 test-slow test-slurm test-slurm-core lint parity transfer bench bench-data bench-dedup bench-plan bench-eval clean
+.PHONY: help env demo test test-312 test-slow test-slurm test-slurm-core lint parity transfer bench bench-data bench-dedup bench-plan bench-start bench-train bench-sweep bench-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -67,15 +67,21 @@ test-slurm-core: env  ## of these the ones that take seconds each
 	bash tests/slurm_cluster/install.sh
 	$(BIN)/python -m pytest -q -m "slurm and not slow" tests/launch/slurm
 
-parity: env  ## any YAML list of layouts against one process: make parity LAYOUTS=file.yaml
-	$(BIN)/python -m tests.parity $(LAYOUTS)
+parity: env  ## any YAML list of layouts against one process: make parity LAYOUTS=file.yaml PRECISION=bf16
+	$(BIN)/python -m tests.parity $(LAYOUTS) $(if $(PRECISION),--precision $(PRECISION))
 
 transfer: env  ## the muP transfer study; goes on where it stopped: make transfer OUT=dir starts another
 	@mkdir -p $(or $(OUT),recipe/studies/transfer)
 	$(BIN)/python -W ignore -m tests.transfer.study --results $(or $(OUT),recipe/studies/transfer)/points.jsonl
 	$(BIN)/python -m tests.transfer.draw $(or $(OUT),recipe/studies/transfer)
 
-bench: bench-data bench-plan  ## the benchmarks
+bench: bench-data bench-plan bench-train bench-start  ## the benchmarks
+
+bench-train: env  ## a training step against transformers and megatron-core, as paired ratios; loss and loop alone
+	$(BIN)/python -W ignore -m tests.bench.bench_train
+
+bench-start: env  ## time and memory to the first batch against GPTDataset, up to 100 million documents (2 GB in /tmp)
+	$(BIN)/python -W ignore -m tests.bench.bench_start
 
 bench-data: env  ## the binarizer, as paired ratios: make bench-data CORPUS=dir
 	$(BIN)/python -m tests.bench.bench_data $(if $(CORPUS),--corpus $(CORPUS))
@@ -83,6 +89,9 @@ bench-data: env  ## the binarizer, as paired ratios: make bench-data CORPUS=dir
 bench-dedup: env  ## deduplication against datatrove, as paired ratios
 	$(BIN)/pip install -q -e '.[bench]' --no-build-isolation
 	$(BIN)/python -m tests.bench.bench_dedup
+
+bench-sweep: env  ## trials an hour by workers that serve many, against a job for each
+	$(BIN)/python -W ignore -m tests.bench.bench_sweep
 
 bench-plan: env  ## the planner against published runs: make bench-plan CSV=file.csv
 	$(BIN)/python -m tests.bench.bench_plan $(or $(CSV),tests/data/parallelism_measurements.csv)
