@@ -191,6 +191,11 @@ def resolve_layout(config: RunConfig, *, world_size: int) -> Layout:
         raise ConfigError(f"parallel.vp={vp} needs parallel.pp above 1; with pp=1 write vp: 1")
     if parallel.zero == 3 and pp > 1:
         raise ConfigError(f"parallel.zero=3 with parallel.pp={pp} would hang in DeepSpeed's gathers; use zero 1 or 2, or pp 1")
+    if model.reset_attention_at_document_end and cp > 1:
+        raise ConfigError(
+            f"model.reset_attention_at_document_end with parallel.cp={cp}: a rank's slices don't end where documents do; "
+            "leave one of the two out"
+        )
     if parallel.offload_optimizer and parallel.zero == 0:
         raise ConfigError("parallel.offload_optimizer needs parallel.zero of 1, 2 or 3")
     if parallel.offload_optimizer and config.backends.adam in ("apex", "transformer_engine"):

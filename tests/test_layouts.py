@@ -71,3 +71,10 @@ def test_the_grid_trains_one_of_each_accepted_cell() -> None:
 def test_fewer_key_value_heads_than_tensor_parallel_ranks_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"parallel\.tp=8 does not divide model\.num_kv_heads=4; nearest: 4"):
         resolve(config_of({"tp": 8}), world_size=8)
+
+
+def test_documents_are_kept_apart_without_context_parallelism_only() -> None:
+    config = config_of({"cp": 2})
+    packed = config.model_copy(update={"model": config.model.model_copy(update={"reset_attention_at_document_end": True})})
+    with pytest.raises(ConfigError, match=r"reset_attention_at_document_end with parallel\.cp=2"):
+        resolve(packed, world_size=2)
