@@ -116,9 +116,10 @@ def _measure(rank: int, num_processes: int, meeting: str, out: str) -> None:
     dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=num_processes)
     found: dict[str, Any] = {"device": device, "threads": torch.get_num_threads()}
     dist.barrier()
-    found["matmul"] = {k: matmul_tflops(k=k, device=device, dtype=torch.bfloat16) for k in REDUCED[device]}
-    found["fp32"] = matmul_tflops(k=512, device=device, dtype=torch.float32)
-    found["attention"] = attention_tflops(device=device, dtype=torch.bfloat16)
+    main, other = (torch.float32, torch.bfloat16) if device == "cpu" else (torch.bfloat16, torch.float32)
+    found["matmul"] = {k: matmul_tflops(k=k, device=device, dtype=main) for k in REDUCED[device]}
+    found["other"] = matmul_tflops(k=512, device=device, dtype=other)
+    found["attention"] = attention_tflops(device=device, dtype=main)
     found["copy"], found["small"] = copy_gb_s(device=device), small_op_us(device=device)
     found["reduce"] = {size: all_reduce_s(size, device=device) for size in MESSAGES} if num_processes > 1 else {}
     if device == "cuda":
@@ -160,7 +161,7 @@ def _link(reduce_s: dict[str, float], num_processes: int) -> tuple[float, float]
 def as_yaml(found: list[dict[str, Any]], *, name: str) -> str:
     """The hardware file's text: medians over processes, each with how it was measured."""
     first, count = found[0], len(found)
-    kind = "gpu" if first["device"] == "cuda" else "cpu"
+    kind, main, other = ("gpu", "bf16", "fp32") if first["device"] == "cuda" else ("cpu", "fp32", "bf16")
     middle = lambda pick: median(pick(one) for one in found)  # noqa: E731
     by_k = {k: middle(lambda one, k=k: one["matmul"][k]) for k in first["matmul"]}
     peak = max(by_k.values())
@@ -173,14 +174,14 @@ def as_yaml(found: list[dict[str, Any]], *, name: str) -> str:
     return f"""# {first.get("name", platform.processor() or platform.machine())}, as `windtunnel doctor --bench` {how}.
 name: {name}
 kind: {kind}
-peak_tflops: {{bf16: {peak:.5g}, fp32: {first["fp32"]:.5g}}}   # best product of the list below; fp32: at k = 512
+peak_tflops: {{{main}: {peak:.5g}, {other}: {first["other"]:.5g}}}   # best product of the list below; {other}: at k = 512
 memory_gib: {memory / GIB:.2f}   # {"what torch reports" if kind == "gpu" else "physical memory over the processes"}
 memory_bandwidth_gb_s: {middle(lambda one: one["copy"]):.4g}   # a long copy, read and written
 memory_bandwidth_frac: 1.0   # already measured
 num_sms: {first.get("sms", 1)}   # {"what torch reports" if kind == "gpu" else "a core computes one tile at a time"}
 matmul_max_frac: 1.0   # of the measured best
-matmul_frac_by_k: {{{fractions}}}   # products of {ROWS[first["device"]]} rows in bf16, by the reduced dimension
-attention_frac: {{forward: {forward:.3f}, backward: {backward:.3f}}}   # torch's fused causal attention in bf16
+matmul_frac_by_k: {{{fractions}}}   # products of {ROWS[first["device"]]} rows in {main}, by the reduced dimension
+attention_frac: {{forward: {forward:.3f}, backward: {backward:.3f}}}   # torch's fused causal attention in {main}
 gpus_per_node: {count}   # processes measured
 launch_us: {middle(lambda one: one["small"]):.3g}   # an operation on 256 numbers, recorded by autograd
 node_link: {{gb_s: {bus_gb_s:.4g}, frac: 1.0, latency_us: {hop_us:.4g}}}   # all-reduce: {reduces}

@@ -10,7 +10,7 @@ from launch.plan.search import search
 from recipe.load import load_recipe
 
 FOUND = {
-    "device": "cpu", "threads": 1, "matmul": {"32": 0.01, "256": 0.03, "1024": 0.04}, "fp32": 0.05, "attention": [0.02, 0.012],
+    "device": "cpu", "threads": 1, "matmul": {"32": 0.01, "256": 0.03, "1024": 0.04}, "other": 0.05, "attention": [0.02, 0.012],
     "copy": 8.0, "small": 3.5, "reduce": {"16384": 2e-4, "33554432": 2e-4 + 0.01},
 }  # fmt: skip
 
@@ -19,7 +19,8 @@ def test_the_file_says_what_was_measured(tmp_path):
     path = tmp_path / "here.yaml"
     path.write_text(measure.as_yaml([FOUND, FOUND | {"copy": 10.0}], name="here"))
     device = load_file(path)
-    assert device.peak_flops("bf16") == pytest.approx(0.04e12)
+    assert device.peak_flops("fp32") == pytest.approx(0.04e12)
+    assert device.peak_flops("bf16") == pytest.approx(0.05e12)
     assert device.matmul_frac_by_k == {32: 0.25, 256: 0.75, 1024: 1.0}
     assert device.attention_frac == {"forward": 0.5, "backward": 0.3}
     assert device.memory_bytes_per_s == pytest.approx(9e9)
