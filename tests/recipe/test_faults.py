@@ -1,5 +1,7 @@
 """Faults in training, put into the real program: what is skipped, what is taken back, what stops the run and what it says."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from recipe.config import FaultsConfig
 from recipe.engine import StepResult
 from recipe.errors import ConfigError, TrainingFault
+from recipe.exits import REQUEUE
 from recipe.faults import Faults
 from recipe.load import load_recipe
 from recipe.resolve import resolve
@@ -62,6 +65,18 @@ def test_rollbacks_have_a_limit() -> None:
 def test_zero_3_keeps_no_replicas_to_compare() -> None:
     with pytest.raises(ConfigError, match="digest_every_steps compares replicas"):
         resolve(load_recipe("demo", ["parallel.zero=3", "faults.digest_every_steps=10"]), world_size=2)
+
+
+def test_a_stalled_rank_is_named_with_its_stack_and_leaves_to_be_requeued() -> None:
+    program = (
+        "import time\nfrom recipe.watchdog import Watchdog\n"
+        "def waiting_for_the_others():\n    time.sleep(60)\n"
+        "watchdog = Watchdog(rank=3, timeout_s=1.0)\nwatchdog.beat('step 7')\nwaiting_for_the_others()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == REQUEUE
+    assert "rank 3: no progress for 1 s since step 7" in done.stderr
+    assert "in waiting_for_the_others" in done.stderr
 
 
 @pytest.mark.slow
