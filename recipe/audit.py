@@ -46,6 +46,19 @@ def measured(engine: Engine) -> Iterator[dict[str, Any]]:
             yield {"parameter": name, "role": str(role_of(name, tied=tied)), "rms": rms, **values}
 
 
+def weights_by_role(engine: Engine) -> dict[str, Any]:
+    """This rank's weights of each role, flattened, float32 on the CPU; under ZeRO-3 the share that it keeps."""
+    import torch
+
+    by_role: dict[str, list[Any]] = {}
+    for chunk in engine.chunks:
+        tied = is_tied(chunk)
+        for name, param in named_parameters(chunk):
+            values = getattr(param, "ds_tensor", param).detach().float().flatten().cpu()
+            by_role.setdefault(str(role_of(name, tied=tied)), []).append(values)
+    return {role: torch.cat(parts) for role, parts in by_role.items()}
+
+
 def main(folder: str) -> int:
     """One rank: restores, audits, and (rank 0) prints the rows as a line of JSON."""
     import torch

@@ -271,6 +271,10 @@ class BackendsConfig(Section):
 
 class LoggingConfig(Section):
     tensorboard: bool = True
+    wandb: str | None = None
+    """Project of Weights & Biases that gets the curves too; none: left out (needs `pip install wandb`)."""
+    histograms_every_steps: int | None = Field(default=None, ge=1)
+    """Steps between two histograms of the first rank's weights, by role; none: left out."""
     every_steps: int = Field(default=1, ge=1)
     """Steps between two lines of the plain log; metrics.jsonl has every step."""
 

@@ -1,42 +1,49 @@
-"""What a run records: metrics.jsonl (a line a step), events.jsonl, TensorBoard. Written by rank 0 only."""
+"""What a run records: metrics.jsonl (a line a step), events.jsonl, boards. Written by rank 0 only."""
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from data_prep.atomic import replacing
+from recipe.boards import Board
 from recipe.rundir import RunDir, read_jsonl
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Recorder:
     """Appends to a run's records; on opening, drops metrics from `first_step` on, which will be written again."""
 
-    def __init__(self, run: RunDir, *, attempt: int, first_step: int, tensorboard: bool) -> None:
-        self.run, self.attempt = run, attempt
+    def __init__(self, run: RunDir, *, attempt: int, first_step: int, boards: Sequence[Board] = ()) -> None:
+        self.run, self.attempt, self._boards = run, attempt, boards
         keep_metrics_before(run.metrics, first_step)
         self._metrics = run.metrics.open("ab")
-        self._board = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(run.tensorboard), purge_step=first_step)
+        self._last_loss: float | None = None
 
     def step(self, record: dict[str, Any]) -> None:
         self._metrics.write(orjson.dumps(record | {"attempt": self.attempt}, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         self._metrics.flush()
-        if self._board is not None:
-            for name, value in _scalars(record):
-                self._board.add_scalar(name, value, record["step"])
+        self._last_loss = record["loss"]
+        for board in self._boards:
+            board.scalars(_scalars(record), record["step"])
 
     def event(self, kind: str, **facts: Any) -> None:
         append_event(self.run, kind, attempt=self.attempt, **facts)
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        if self._board is not None:
-            self._board.add_scalar(name, value, step)
+        for board in self._boards:
+            board.scalars([(name, value)], step)
+
+    def histograms(self, values_by_role: "Mapping[str, Tensor]", step: int) -> None:
+        """Of the weights of each role, float32 on the CPU."""
+        for role, values in values_by_role.items():
+            for board in self._boards:
+                board.histogram(f"weights/{role}", values, step)
 
     def sync(self) -> None:
         """To disk: a checkpoint may only claim steps whose metrics are there."""
@@ -45,8 +52,8 @@ class Recorder:
 
     def close(self) -> None:
         self._metrics.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close(self._last_loss)
 
 
 def append_event(run: RunDir, kind: str, **facts: Any) -> None:

@@ -10,8 +10,9 @@ import torch.distributed as dist
 from megatron.core import parallel_state as ps
 
 from data_prep.tokenizer import load_tokenizer
-from recipe.audit import audit_engine
+from recipe.audit import audit_engine, weights_by_role
 from recipe.batch import MicroBatch, micro_batch
+from recipe.boards import open_boards
 from recipe.checkpoint.restore import check_identity, load_engine, newest_whole
 from recipe.checkpoint.retention import remove_old
 from recipe.checkpoint.writer import CheckpointWriter
@@ -235,9 +236,8 @@ class Trainer:
     def _recorder(self) -> Recorder | None:
         if self.rank != 0:
             return None
-        return Recorder(
-            self.run_dir, attempt=self.attempt, first_step=self.step, tensorboard=self.resolved.config.logging.tensorboard
-        )
+        boards = open_boards(self.run_dir, self.resolved.config, first_step=self.step)
+        return Recorder(self.run_dir, attempt=self.attempt, first_step=self.step, boards=boards)
 
     def _record(self, result: StepResult, *, step: int, batch_seqs: int, step_s: float, data_s: float, num_ranks: int) -> None:
         if self.recorder is None:
@@ -257,6 +257,9 @@ class Trainer:
             "memory_bytes": _peak_memory_bytes(self.device), "drawn": dict(self.samples.ledger.drawn),
         }
         self.recorder.step(record)
+        every = self.resolved.config.logging.histograms_every_steps
+        if every is not None and step % every == 0:
+            self.recorder.histograms(weights_by_role(self.engine), step)
         if step % self.resolved.config.logging.every_steps == 0 or step + 1 == self.resolved.num_steps:
             left_s = (self.resolved.total_tokens - self.tokens) / record["tokens_per_s"]
             self._say(

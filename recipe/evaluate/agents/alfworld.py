@@ -36,7 +36,8 @@ class AlfworldTask:
     instructions = INSTRUCTIONS
 
     def __init__(self, game: Path) -> None:
-        self.game, self._env = game, None
+        self.game = game
+        self._env: Any = None
 
     def reset(self) -> str:
         self._env = _start(self.game)

@@ -132,7 +132,7 @@ def _pages(files: list[Path]) -> Iterator[tuple[str, str]]:
     import orjson
 
     for path in files:
-        with io.BufferedReader(open_bytes(path)) as file:  # type: ignore[arg-type]
+        with io.BufferedReader(open_bytes(path)) as file:  # type: ignore[type-var]
             for number, line in enumerate(file, start=1):
                 try:
                     row = orjson.loads(line)
