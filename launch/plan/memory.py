@@ -31,7 +31,7 @@ FLUSH_PARAMS = 5e8  # DeepSpeed reduce_bucket_size, in elements
 LIVE_PARAMS = 1e9  # DeepSpeed stage3_max_live_parameters
 PERSISTENT_PARAMS = 1e5  # DeepSpeed stage3_param_persistence_threshold
 PHASES = ("forward and backward", "last microbatches' backward", "optimizer")
-STATES = ("weights", "gradients", "masters", "moments")
+STATES = ("weights", "gradients", "gradient shards", "masters", "moments")
 
 Terms = dict[str, np.ndarray]
 
@@ -264,6 +264,8 @@ def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: s
         "weights": engine.weight_bytes * (params / np.where(zero3, d, 1) + whole),
         "gradients": engine.grad_bytes * params / np.where(grads_sharded, d, 1)
         + engine.ddp_grad_bytes * params * (d > 1) * (1 + (layouts.num_microbatches > 1)),
+        # DeepSpeed's ZeRO-3 keeps a flat buffer for its shard of the reduced gradients, as wide as the weights
+        "gradient shards": on_device * np.where(zero3 & engine.persists_small, engine.value_bytes * params / d, 0.0),
         "masters": on_device * (4.0 if engine.has_master else 0.0) * params / sharded,
         "moments": on_device * 8.0 * params / sharded,
         **_activations(shape, layouts, engine, where),

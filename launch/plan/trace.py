@@ -210,6 +210,7 @@ def _tag_states(tracker: Any, engine: Any) -> None:
         for parameter in chunk.parameters():
             tracker.tag(parameter.data, "weights")
             tracker.tag(getattr(parameter, "ds_tensor", None), "weights")
+    tracker.tag(getattr(engine.engine.optimizer, "grad_partitions_flat_buffer", None), "gradient shards")  # ZeRO-3's
     for flat in flat_masters(engine.engine):
         tracker.tag(flat.data, "masters")
         for name, value in engine.engine.optimizer.optimizer.state.get(flat, {}).items():
