@@ -28,6 +28,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Decide", "coord-check", "muP's coordinate check, with a verdict."),
     ("Decide", "sweep", "Search hyperparameters on a small model."),
     ("Decide", "mix", "Search the mixture of a stage."),
+    ("Decide", "scaling", "Fit the loss over parameters and tokens."),
     ("Decide", "worker", "Serve trials of a study (what --cluster submits)."),
     ("Decide", "stages", "Tokens wanted and at hand, by stage and source."),
     ("Train", "train", "Run a recipe here."),

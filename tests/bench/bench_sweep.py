@@ -85,7 +85,7 @@ def main() -> None:
     by_study, by_job = 3600 * options.trials / seconds, 3600 * options.jobs / alone_s
     print(f"study of {options.trials} trials, {options.workers} workers: {seconds:.1f} s, {by_study:.0f} trials an hour")
     print(f"a job each ({options.jobs} of them): {alone_s:.1f} s, {by_job:.0f} trials an hour")
-    print(f"ratio {by_study / by_job:.1f}; first step of a trial after {statistics.median(starts):.2f} s, at most {max(starts):.2f}")
+    print(f"ratio {by_study / by_job:.1f}; first step after {statistics.median(starts):.2f} s, at most {max(starts):.2f}")
 
 
 if __name__ == "__main__":
