@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-THREADS, SEQ = 2, 1024
+THREADS, SEQ, ROWS = 2, 1024, 2  # a step is ROWS sequences in one micro batch
 CONTENDERS = ("windtunnel", "transformers", "megatron")
 LOSS_SHAPE = {"vocab": 65280, "tokens": 4096, "hidden": 256}
 
@@ -32,8 +32,8 @@ def config_of(shape: str, vocab: int) -> Any:
     from recipe.load import load_recipe
 
     overrides = [
-        f"model.vocab_size={vocab}", f"batch.global_tokens={SEQ}", "batch.micro_seqs=1", "precision=fp32", "sources={}",
-        "stages=[]", "mup.parametrization=standard", "tokenizer.train_on={}",
+        f"model.vocab_size={vocab}", f"batch.global_tokens={ROWS * SEQ}", f"batch.micro_seqs={ROWS}", "precision=fp32",
+        "sources={}", "stages=[]", "mup.parametrization=standard", "tokenizer.train_on={}",
     ]  # fmt: skip
     return load_recipe(shape, overrides)
 
@@ -53,8 +53,8 @@ def _windtunnel(config: Any) -> Callable[[Any], float]:
     resolved = resolve(config, world_size=1)
     engine = Engine(resolved, transformer=transformer_arguments(resolved), deepspeed_config=deepspeed_config(resolved))
     engine.set_lr(1e-3)
-    mask = np.ones((1, SEQ), np.float32)
-    return lambda tokens: engine.train_step([micro_batch(tokens.numpy(), mask)], num_targets=SEQ).loss
+    mask = np.ones((ROWS, SEQ), np.float32)
+    return lambda tokens: engine.train_step([micro_batch(tokens.numpy(), mask)], num_targets=ROWS * SEQ).loss
 
 
 def _transformers(config: Any) -> Callable[[Any], float]:
@@ -93,7 +93,7 @@ def _megatron(config: Any) -> Callable[[Any], float]:
         arguments, get_gpt_layer_local_spec(normalization="RMSNorm"), vocab_size=m.vocab_size, max_sequence_length=SEQ,
         position_embedding_type="rope", share_embeddings_and_output_weights=m.tied,
     )  # fmt: skip
-    position = torch.arange(SEQ)[None]
+    position = torch.arange(SEQ).expand(ROWS, SEQ)
     causal = torch.ones(1, 1, SEQ, SEQ, dtype=torch.bool).triu(1)
     return _with_adam(model, lambda tokens: model(tokens[:, :-1], position, causal, labels=tokens[:, 1:]).mean())
 
@@ -122,7 +122,7 @@ def contend(name: str, shape: str, vocab: int) -> None:
     config = config_of(shape, vocab)
     before = _peak_bytes()
     step = {"windtunnel": _windtunnel, "transformers": _transformers, "megatron": _megatron}[name](config)
-    tokens = torch.randint(0, vocab, (1, SEQ + 1), generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(0, vocab, (ROWS, SEQ + 1), generator=torch.Generator().manual_seed(1))
     for line in sys.stdin:
         if line.strip() == "peak":
             from recipe.peak import matmul_peak_tflops
@@ -188,12 +188,12 @@ def steps(shape: str, vocab: int, rounds: int) -> None:
     peak = field["windtunnel"].ask("peak")
     times = [{name: one.ask("step") for name, one in field.items()} for _ in range(rounds)]
     memory = {name: one.close() for name, one in field.items()}
-    flops = model_flops_per_token(config_of(shape, vocab).model, seq_length_tokens=SEQ) * SEQ
+    flops = model_flops_per_token(config_of(shape, vocab).model, seq_length_tokens=SEQ) * ROWS * SEQ
     for name in CONTENDERS:
         median = statistics.median(row[name] for row in times)
         ratio = statistics.median(row[name] / row["windtunnel"] for row in times)
         print(
-            f"{shape:5s} {vocab:6d} {name:13s} {SEQ / median:7.0f} tokens/s  takes {ratio:4.2f} of our time  "
+            f"{shape:5s} {vocab:6d} {name:13s} {ROWS * SEQ / median:7.0f} tokens/s  takes {ratio:4.2f} of our time  "
             f"{memory[name] / 2**20:6.0f} MiB  {flops / median / peak / 1e12:4.0%} of the matmul peak", flush=True,
         )  # fmt: skip
 
