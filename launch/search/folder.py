@@ -17,6 +17,8 @@ import orjson
 from data_prep.atomic import write_json, write_text
 from launch.search.errors import SearchError
 from launch.search.trial import Result, Trial
+from recipe.config import RunConfig
+from recipe.load import validate
 
 FILES = (
     "`study.json` has what was asked, `recipe.yaml` the recipe, `environment.json` versions and digests of the data,\n"
@@ -90,7 +92,7 @@ class Study:
         there = read_or_none(self.spec)
         if there is None:
             write_json(self.spec, spec)
-        elif there != spec:
+        elif _whole(there) != _whole(spec):
             lines = [f"{self.root}: holds another study; differences (there → asked for):"]
             different = [key for key in {**there, **spec} if there.get(key) != spec.get(key)]
             lines += [f"  {key}: {there.get(key)} → {spec.get(key)}" for key in different]
@@ -118,6 +120,13 @@ class Study:
     def keep_results(self) -> None:
         """Writes results.jsonl, the part of the study that stays when `work` is removed."""
         write_text(self.kept_results, "".join(one.model_dump_json() + "\n" for one in self.results().values()))
+
+
+def _whole(spec: dict[str, Any]) -> dict[str, Any]:
+    """A description with every key of its recipe, those too that the recipes of its day didn't have."""
+    if "recipe" not in spec:
+        return spec
+    return spec | {"recipe": validate(RunConfig, spec["recipe"], where="study.json")}
 
 
 def read_or_none(path: Path) -> Any:

@@ -164,7 +164,7 @@ class MixStudy:
         """The stages before this one, ended by a checkpoint; returns where it is."""
         if not self._before:
             return None
-        stages = [stage.model_dump(mode="json") for stage in self._before]
+        stages = [stage.model_dump(mode="json", exclude_defaults=True) for stage in self._before]
         overrides = (f"stages={json.dumps(stages)}", *extra, *([] if seed is None else [f"seed={seed}"]))
         alone = self.config.model_copy(update={"stages": self._before, "parallel": ParallelConfig()})
         tokens = resolve(alone, world_size=1).total_tokens

@@ -106,7 +106,7 @@ class ScalingStudy:
         stages.append(decay.model_copy(update={"tokens": length, "lr": lr}))
         alone = self.config.model_copy(update={"stages": stages, "parallel": ParallelConfig()})
         resolve(alone, world_size=1)  # raises for a stage that can't hold
-        first, last = (stage.model_dump(mode="json") for stage in stages)
+        first, last = (stage.model_dump(mode="json", exclude_defaults=True) for stage in stages)
         return first, last
 
     def _trial(self, label: str, overrides: Sequence[str], **facts: object) -> Trial:
