@@ -5,7 +5,7 @@ from pathlib import Path
 from recipe.config import RunConfig
 from recipe.errors import RunError
 
-BUILT_IN_PROMPT = "{%- if add_generation_prompt -%}{{ 'Assistant: ' }}{%- endif -%}\n"
+BUILT_IN_PROMPT = "{%- if add_generation_prompt -%}{{ 'Assistant:\\n' }}{%- endif -%}\n"
 
 
 def chat_template(config: RunConfig) -> str | None:
