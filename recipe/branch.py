@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recipe.config import RunConfig, StageConfig
 from recipe.errors import ConfigError, RunError
+from recipe.lower import schedule_of
 from recipe.resolve import BranchRef, ResolvedRun, resolve
 from recipe.rundir import RunDir
 
@@ -82,15 +83,19 @@ def create_branch(
     Raises:
         ConfigError: No stage follows, or the branch can't be carried out.
         RunError: There is no such checkpoint.
+        PatchError: The branch would change the learning rate that lies behind the checkpoint.
     """
     from recipe.prepare import create_run, load_resolved
 
-    tokens, folder = find_checkpoint(run, load_resolved(run), at_tokens=at_tokens)
+    parent = load_resolved(run)
+    tokens, folder = find_checkpoint(run, parent, at_tokens=at_tokens)
     stage = folder.name.rpartition("-")[0]
     changed = branch_config(config, name=name, stage=stage, tokens=tokens)
     index = [one.name for one in changed.stages].index(stage)
-    landed = resolve(changed, world_size=world_size).stages[index].end_tokens
+    resolved = resolve(changed, world_size=world_size)
+    landed = resolved.stages[index].end_tokens
     if landed != tokens:
         raise ConfigError(f"stages.{stage}: cut at {tokens} tokens its last step would end at {landed}; the batch differs")
+    schedule_of(resolved).check_same(schedule_of(parent).state_dict(), consumed_tokens=tokens, branch=True)
     reference = BranchRef(parent=str(run.root.absolute()), checkpoint=str(folder.absolute()), at_tokens=tokens)
     return create_run(changed, run.branches / name, world_size=world_size, data_dir=data_dir, workers=workers, branch=reference)
