@@ -41,9 +41,10 @@ def mixes(study: MixStudy) -> "Figure":
     axes = drawn.subplots()
     shown = {**study.arms, "proposed": study.decision.proposal}
     width = 0.8 / len(shown)
+    colours = ("#9db8e0", "#5b7fb5", "#c7c7c7", ORANGE)
     for place, (name, x) in enumerate(shown.items()):
         at = np.arange(len(x)) + (place - (len(shown) - 1) / 2) * width
-        axes.bar(at, 100 * x, width, label=name, color=ORANGE if name == "proposed" else None)
+        axes.bar(at, 100 * x, width, label=name, color=colours[place])
     low, high = 100 * study.decision.stated.min(axis=0), 100 * study.decision.stated.max(axis=0)
     at = np.arange(len(low)) + (len(shown) - 1) / 2 * width
     axes.vlines(at, low, high, color="black", linewidth=1, label="mixes within noise of the best")
