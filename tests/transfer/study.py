@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def sweep(curve: Curve, loss: Callable[[Job], float]) -> dict[tuple[int, int], f
 
 
 def finished(points: Points) -> Iterator[tuple[Curve, dict[tuple[int, int], float]]]:
-    """Every curve whose points are all there."""
+    """Every curve that is there, with as many seeds as are."""
 
     def known(job: Job) -> float:
         loss = points.loss(job)
@@ -76,10 +76,12 @@ def finished(points: Points) -> Iterator[tuple[Curve, dict[tuple[int, int], floa
         return loss
 
     for curve in curves():
-        try:
-            yield curve, sweep(curve, known)
-        except TimeUp:
-            continue
+        for seeds in range(curve.seeds, 0, -1):
+            try:
+                yield curve, sweep(replace(curve, seeds=seeds), known)
+                break
+            except TimeUp:
+                continue
 
 
 def run(points: Points, *, parts: Sequence[str], for_s: float) -> bool:
@@ -109,8 +111,9 @@ def run(points: Points, *, parts: Sequence[str], for_s: float) -> bool:
     with megatron_patches.apply(cpu=True):
         single_process_world()
         try:
-            for number, curve in enumerate(wanted, 1):
-                label = f"curve {number} of {len(wanted)}, {curve.part} {curve.group} {curve.size:g}"
+            first = [replace(curve, seeds=1) for curve in wanted]
+            for number, curve in enumerate([*first, *wanted], 1):  # one seed of all curves, before more of any
+                label = f"curve {number} of {2 * len(wanted)}, {curve.part} {curve.group} {curve.size:g}"
                 sweep(curve, partial(loss, label=label))
         except TimeUp:
             return False
