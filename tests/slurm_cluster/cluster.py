@@ -219,7 +219,7 @@ def main() -> None:
     with Cluster(num_nodes=int(sys.argv[1]) if len(sys.argv) > 1 else 4, accounting="--accounting" in sys.argv) as cluster:
         print(f"export SLURM_CONF={cluster.layout.slurm_conf}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             signal.pause()
 
 

@@ -1,6 +1,7 @@
 """A cluster for the tests marked `slurm`, and a run on it whose ranks are a small real program."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ SITE = {
 def cluster() -> Iterator[Cluster]:
     if missing := missing_programs():
         pytest.skip(f"no SLURM here, missing {', '.join(missing)}: run tests/slurm_cluster/install.sh where there is apt")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cluster is taken down before this process ends
     with Cluster(num_nodes=4) as running:
         before = dict(os.environ)
         os.environ.update({"SLURM_CONF": running.env["SLURM_CONF"], "PATH": running.env["PATH"]})
