@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from importlib import metadata
 
 import numpy as np
+import orjson
 
 from data_prep.errors import ExactnessError
-from data_prep.native.build import NativeUnavailableError
+from data_prep.native.build import NativeUnavailableError, library
 from data_prep.native.unigram import NativeUnigram, padded
 from data_prep.sources import Block
-from data_prep.tokenizer import SentencePieceTokenizer, Tokenizer
+from data_prep.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, Tokenizer
 
 CHECK_FIRST_BYTES = 1 << 17
 CHECK_MODULUS = 2_000  # one document in so many is encoded by sentencepiece too
 CHECK_FRAC = 1 / CHECK_MODULUS
 CHECK_LONGEST_BYTES = 1 << 20
+GIGATOKEN_TESTED = ("0.10.0",)
 
 
 @dataclass
@@ -53,38 +57,40 @@ class PlainEncoder:
         return join_segments(ids, block, self.tokenizer)
 
 
-class FastEncoder(PlainEncoder):
-    """The compiled Unigram encoder, checked against SentencePiece on a sample of what it encodes.
+class CheckedEncoder(PlainEncoder):
+    """A faster encoder than the tokenizer's own library, checked against it on a sample of what it encodes.
 
     The sample: the first CHECK_FIRST_BYTES of a job, and then each document whose split key falls into CHECK_FRAC.
     """
 
-    fast = True
+    name = ""
 
-    def __init__(self, tokenizer: SentencePieceTokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer)
-        self.native = NativeUnigram(tokenizer)
-        self.description = f"compiled Unigram encoder, checked against sentencepiece on {CHECK_FRAC:.2%} of documents"
+        self.description = f"{self.name}, checked against {tokenizer.kind} on {CHECK_FRAC:.2%} of documents"
         self.num_checked = self._checked_bytes = 0
 
+    @abstractmethod
+    def flat_ids(self, block: Block, *, ended: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of a block's texts, end to end, each with its end-of-document if ``ended``, and how many each has (int64)."""
+
     def encode(self, block: Block) -> Encoded:
-        blob = block.blob if isinstance(block.blob, np.ndarray) else padded(block.blob)
         if block.first_text is None and not block.special:
-            ids, sizes = self.native.encode(blob, block.offsets)
-            self._check(blob, block, ids, sizes)
+            ids, sizes = self.flat_ids(block, ended=True)
+            self._check(block, ids, sizes)
             mask = None if block.loss is None else np.repeat(block.loss.astype(np.uint8), sizes)
             return Encoded(ids, sizes, mask)
-        ids, sizes = self.native.encode(blob, block.offsets, ends=np.zeros(len(block.offsets) - 1, np.uint8))
+        ids, sizes = self.flat_ids(block, ended=False)
         return join_segments([part.tolist() for part in np.split(ids, np.cumsum(sizes)[:-1])], block, self.tokenizer)
 
-    def _check(self, blob: np.ndarray, block: Block, ids: np.ndarray, sizes: np.ndarray) -> None:
-        """Compares a sample with SentencePiece; raises ExactnessError on the first difference."""
+    def _check(self, block: Block, ids: np.ndarray, sizes: np.ndarray) -> None:
+        """Compares a sample with the library; raises ExactnessError on the first difference."""
         chosen = np.flatnonzero((block.keys % np.uint64(CHECK_MODULUS)) == 0)
         if self._checked_bytes < CHECK_FIRST_BYTES:
             chosen = np.union1d(chosen, np.flatnonzero(block.offsets[1:] - block.offsets[0] <= CHECK_FIRST_BYTES))
-        ends = np.cumsum(sizes)
+        ends, view = np.cumsum(sizes), memoryview(block.blob)  # type: ignore[arg-type]
         for document in chosen.tolist():
-            text = blob[int(block.offsets[document]) : int(block.offsets[document + 1])].tobytes()
+            text = bytes(view[int(block.offsets[document]) : int(block.offsets[document + 1])])
             self._checked_bytes += len(text)
             self.num_checked += 1
             end = int(ends[document]) - 1  # without end-of-document
@@ -92,15 +98,73 @@ class FastEncoder(PlainEncoder):
                 self._compare(text, ids[end + 1 - int(sizes[document]) : end].tolist())
 
     def _compare(self, text: bytes, ids: list[int]) -> None:
-        right = self.tokenizer.encode_batch([text])[0]  # type: ignore[list-item]
+        right = self.tokenizer.encode(text.decode("utf-8"))
         if ids == right:
             return
         both = zip(ids, right, strict=False)
         at = next((i for i, (mine, theirs) in enumerate(both) if mine != theirs), min(len(ids), len(right)))
         raise ExactnessError(
-            f"the compiled encoder differs from sentencepiece at token {at} of a text that begins {text[:60]!r}: "
-            f"{ids[at : at + 4]} is not {right[at : at + 4]}. Report it; WINDTUNNEL_NATIVE=0 goes on with sentencepiece"
+            f"the {self.name} differs from {self.tokenizer.kind} at token {at} of a text that begins {text[:60]!r}: "
+            f"{ids[at : at + 4]} is not {right[at : at + 4]}. Report it; WINDTUNNEL_NATIVE=0 goes on with {self.tokenizer.kind}"
         )
+
+
+class FastEncoder(CheckedEncoder):
+    """The compiled Unigram encoder."""
+
+    fast = True
+    name = "compiled Unigram encoder"
+
+    def __init__(self, tokenizer: SentencePieceTokenizer) -> None:
+        super().__init__(tokenizer)
+        self.native = NativeUnigram(tokenizer)
+
+    def flat_ids(self, block: Block, *, ended: bool) -> tuple[np.ndarray, np.ndarray]:
+        blob = block.blob if isinstance(block.blob, np.ndarray) else padded(block.blob)
+        ends = None if ended else np.zeros(len(block.offsets) - 1, np.uint8)
+        return self.native.encode(blob, block.offsets, ends=ends)
+
+
+class GigatokenEncoder(CheckedEncoder):
+    """gigatoken, for the BPE models of a tokenizer.json; installed by the extra ``bpe``.
+
+    Raises:
+        NativeUnavailableError: It isn't installed, is another version than was tested, or doesn't take the model; says why.
+    """
+
+    name = "gigatoken encoder"
+
+    def __init__(self, tokenizer: HuggingFaceTokenizer) -> None:
+        super().__init__(tokenizer)
+        library()  # the readers that feed it are compiled ones
+        self.fast = True
+        try:
+            version = metadata.version("gigatoken")
+            import gigatoken
+        except ImportError as error:
+            raise NativeUnavailableError("gigatoken is not installed (extra `bpe`)") from error
+        if version not in GIGATOKEN_TESTED:
+            raise NativeUnavailableError(f"gigatoken {version} was not tested")
+        content = tokenizer.path.read_bytes()
+        if orjson.loads(content).get("model", {}).get("type") != "BPE":
+            raise NativeUnavailableError("not a BPE model")
+        try:
+            self.processor = gigatoken.Tokenizer.from_json(content)
+        except Exception as error:  # whatever the library raises: the plain path stands in
+            raise NativeUnavailableError(f"gigatoken doesn't take it: {error}") from error
+
+    def flat_ids(self, block: Block, *, ended: bool) -> tuple[np.ndarray, np.ndarray]:
+        import awkward
+
+        rows = self.processor.encode_batch(block.texts(), parallel=False)
+        sizes = awkward.to_numpy(awkward.num(rows)).astype(np.int64) + ended
+        ids = np.empty(int(sizes.sum()), dtype=self.tokenizer.dtype)
+        inside = np.ones(len(ids), dtype=bool)
+        if ended:
+            inside[np.cumsum(sizes) - 1] = False
+            ids[~inside] = self.tokenizer.eod_id
+        ids[inside] = awkward.to_numpy(awkward.flatten(rows))
+        return ids, sizes
 
 
 def _join_plain(ids: list[list[int]], block: Block, tokenizer: Tokenizer) -> Encoded:
@@ -143,9 +207,10 @@ def join_segments(ids: list[list[int]], block: Block, tokenizer: Tokenizer) -> E
 
 def make_encoder(tokenizer: Tokenizer) -> PlainEncoder:
     """The fastest encoder that gives the tokenizer's own ids on this machine; its ``description`` says which and why."""
-    if not isinstance(tokenizer, SentencePieceTokenizer):
-        return PlainEncoder(tokenizer)
     try:
-        return FastEncoder(tokenizer)
+        if isinstance(tokenizer, SentencePieceTokenizer):
+            return FastEncoder(tokenizer)
+        assert isinstance(tokenizer, HuggingFaceTokenizer), tokenizer
+        return GigatokenEncoder(tokenizer)
     except NativeUnavailableError as reason:
-        return PlainEncoder(tokenizer, why=f"the compiled one can't be used: {reason}")
+        return PlainEncoder(tokenizer, why=f"the fast one can't be used: {reason}")
