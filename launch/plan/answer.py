@@ -14,6 +14,7 @@ from launch.plan.memory import PHASES, rank_memory
 from launch.plan.recipe import Prices, batches, command, stage_costs, whole
 from launch.plan.search import Candidate, Plan, Problem
 from launch.plan.shapes import RECOMPUTE, Layouts
+from launch.plan.space import divisors, illegal_reason
 
 if TYPE_CHECKING:
     from recipe.config import RunConfig
@@ -69,7 +70,9 @@ def parse_layout(text: str, *, defaults: dict[str, Any], num_gpus: int, global_s
     if values.setdefault("dp", dp) != dp:
         raise PlanError(f"--layout: dp={values['dp']}, but {num_gpus} GPUs over tp·pp·cp={model} leave dp={dp}")
     if values["mbs"] < 1 or global_seqs % (dp * values["mbs"]):
-        raise PlanError(f"--layout: dp·mbs={dp}·{values['mbs']} does not divide the batch of {global_seqs} sequences")
+        sizes = [str(size) for size in divisors(global_seqs // dp)][:8] if global_seqs % dp == 0 else []
+        near = f"; mbs that does: {', '.join(sizes)}" if sizes else f"; nor does dp={dp} alone: other tp, pp or cp would"
+        raise PlanError(f"--layout: dp·mbs={dp}·{values['mbs']} does not divide the batch of {global_seqs} sequences{near}")
     for key in ("sp", "offload"):
         values[key] = bool(values[key]) if key in values else None
     values["offload"] = bool(values["offload"])
@@ -90,10 +93,21 @@ def stages_of_memory(candidate: Candidate, problem: Problem) -> list[dict[str, A
     return found
 
 
+def refusal(candidate: Candidate, problem: Problem) -> str | None:
+    """Why the engine would not run this layout; None where it would."""
+    row = candidate.layouts.row(0)
+    degrees = {name: row[name] for name in ("tp", "pp", "vp", "cp", "zero", "mbs")}
+    return illegal_reason(
+        problem.shape, problem.engine, **degrees, num_gpus=problem.cluster.num_gpus, global_seqs=problem.global_seqs,
+        ramp_seqs=problem.ramp_seqs,
+    )  # fmt: skip
+
+
 def candidate_json(candidate: Candidate, problem: Problem, *, stages: bool = True) -> dict[str, Any]:
     """One layout's prediction."""
     return {
         "layout": candidate.layouts.row(0), "label": candidate.label(), "fits": candidate.verdict,
+        "refused": refusal(candidate, problem),
         "step_s": candidate.step_s, "tokens_per_s": candidate.tokens_per_s,
         "tokens_per_s_gpu": candidate.tokens_per_s / problem.cluster.num_gpus,
         "mfu_6n_frac": candidate.mfu_6n_frac, "mfu_attention_frac": candidate.mfu_attention_frac,
@@ -169,7 +183,14 @@ def problem_of(config: "RunConfig", *, gpu: str | Hardware, num_gpus: int, engin
             f"--gpus {num_gpus}: {hardware.name} nodes have {hardware.gpus_per_node}; nearest: {below}, {below + hardware.gpus_per_node}"  # noqa: E501
         )
     shape = ModelShape.of_recipe(config.model)
-    seqs = global_seqs or config.batch.global_tokens // shape.seq_tokens
+    seqs, rest = divmod(config.batch.global_tokens, shape.seq_tokens)
+    if rest and not global_seqs:
+        below = seqs * shape.seq_tokens
+        raise PlanError(
+            f"batch.global_tokens={config.batch.global_tokens} is no multiple of model.seq_length_tokens={shape.seq_tokens}; "
+            f"nearest: {', '.join(str(size) for size in (below, below + shape.seq_tokens) if size)}"
+        )
+    seqs = global_seqs or seqs
     ramp = () if global_seqs else tuple(size for size in batches(config) if size != seqs)
     chosen = for_precision(engine_named(engine), precision=config.precision, on_cpu=hardware.kind == "cpu")
     return Problem(

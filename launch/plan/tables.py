@@ -20,6 +20,8 @@ def print_candidate(answer: dict[str, Any]) -> None:
     console.print(
         f"[b]{answer['label']}[/b]: {answer['fits']}; {answer['step_s']:.3f} s a step, {answer['tokens_per_s']:,.0f} tokens/s"
     )
+    if answer["refused"]:
+        console.print(f"[red]The engine would refuse this layout: {answer['refused']}[/red]")
     console.print(
         f"MFU {100 * answer['mfu_6n_frac']:.1f} % (6N), {100 * answer['mfu_attention_frac']:.1f} % (6N and attention)"
     )

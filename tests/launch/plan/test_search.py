@@ -160,6 +160,22 @@ def test_layout_text():
             parse_layout(bad, defaults={"mbs": 2, "zero": 1, "recompute": "none"}, num_gpus=8, global_seqs=64)
 
 
+def test_a_batch_that_is_not_divided_names_what_would_be():
+    with pytest.raises(PlanError, match="mbs that does: 1, 2, 4, 8"):
+        parse_layout("mbs=3", defaults={"mbs": 2, "zero": 1, "recompute": "none"}, num_gpus=8, global_seqs=64)
+    config = load_recipe("xmodel2-1.2b", ["batch.global_tokens=3930000"])
+    with pytest.raises(PlanError, match="nearest: 3928064, 3932160"):
+        problem_of(config, gpu="h100", num_gpus=8, engine="windtunnel")
+
+
+def test_a_layout_that_the_engine_refuses_is_priced_with_the_reason(capsys):
+    from launch.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["plan", "xmodel2-1.2b", "--gpus", "64", "--layout", "tp=16,mbs=1", "--json"])
+    assert "does not divide 24 attention heads; nearest: 4, 6, 8, 12" in json.loads(capsys.readouterr().out)["refused"]
+
+
 def test_every_device_file_loads_and_is_found_by_its_aliases():
     for name, device in builtin().items():
         assert find(name) is device
