@@ -134,7 +134,9 @@ def _show_jobs(run: RunDir, chain: ChainRecord) -> None:
     for link in chain.links:
         state = "done" if is_done(run, link) else f"job {link.job}"
         print(f"{link.name:<12} {state:<12} {link.purpose}")
-    print(f"watch it with: windtunnel status {run.root}", file=sys.stderr)
+    here = Path.cwd()
+    root = run.root.relative_to(here) if run.root.is_relative_to(here) else run.root
+    print(f"watch it with: windtunnel status {root}", file=sys.stderr)
 
 
 def run_here(run: RunDir) -> int:
