@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.plan.engines import WINDTUNNEL, for_precision
+from launch.plan.engines import WINDTUNNEL, for_recipe
 from launch.plan.errors import PlanError
 from launch.plan.memory import PHASES, STATES, RankMemory, rank_memory
 from launch.plan.shapes import Layouts, ModelShape
@@ -31,7 +31,7 @@ def closed_form(recipe: str, *, world_size: int, rank: int = 0, overrides: Seque
         config.parallel, num_gpus=world_size, micro_seqs=config.batch.micro_seqs,
         global_seqs=config.batch.global_tokens // config.model.seq_length_tokens,
     )  # fmt: skip
-    engine = for_precision(WINDTUNNEL, precision=config.precision, on_cpu=True)
+    engine = for_recipe(WINDTUNNEL, config, on_cpu=True)
     stage = rank // (world_size // config.parallel.pp)
     return rank_memory(ModelShape.of_recipe(config.model), layouts, engine, stage=stage)
 

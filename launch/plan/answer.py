@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from launch.plan.calibration import Calibration
-from launch.plan.engines import for_precision
+from launch.plan.engines import for_recipe
 from launch.plan.errors import PlanError
 from launch.plan.hardware import Cluster, Hardware, find
 from launch.plan.memory import PHASES, rank_memory
@@ -81,8 +81,7 @@ def parse_layout(text: str, *, defaults: dict[str, Any], num_gpus: int, global_s
 
 def stages_of_memory(candidate: Candidate, problem: Problem) -> list[dict[str, Any]]:
     """Every pipeline stage: bytes by term at its own peak."""
-    cpu = problem.cluster.hardware.kind == "cpu"
-    engine = for_precision(problem.engine, precision=problem.precision, on_cpu=cpu)
+    engine = problem.engine
     found = []
     for stage in range(int(candidate.layouts.pp[0])):
         memory = rank_memory(problem.shape, candidate.layouts, engine, stage=stage)
@@ -192,7 +191,7 @@ def problem_of(config: "RunConfig", *, gpu: str | Hardware, num_gpus: int, engin
         )
     seqs = global_seqs or seqs
     ramp = () if global_seqs else tuple(size for size in batches(config) if size != seqs)
-    chosen = for_precision(engine_named(engine), precision=config.precision, on_cpu=hardware.kind == "cpu")
+    chosen = for_recipe(engine_named(engine), config, on_cpu=hardware.kind == "cpu")
     return Problem(
         shape,
         chosen,

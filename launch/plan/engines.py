@@ -5,9 +5,13 @@ independent of those runs: several were set by hand while looking at their error
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from launch.plan.errors import PlanError
 from launch.plan.shapes import Engine
+
+if TYPE_CHECKING:
+    from recipe.config import RunConfig
 
 WINDTUNNEL = Engine(
     name="windtunnel",
@@ -25,6 +29,13 @@ WINDTUNNEL = Engine(
     flush_bytes=6,  # DeepSpeed's coalesced flush: the bucket's fp32 gradients flattened (4) and in bf16 on the wire (2)
     max_zero_with_pp=2,  # PP × ZeRO-3 hangs; refused
 )
+
+
+def for_recipe(engine: Engine, config: "RunConfig", *, on_cpu: bool = False) -> Engine:
+    """The engine as a recipe has it: its precision, and whether head and loss go by chunks (unless forced, they do)."""
+    if config.backends.cross_entropy not in (None, "chunked"):
+        engine = replace(engine, loss_chunk_bytes=0.0)
+    return for_precision(engine, precision=config.precision, on_cpu=on_cpu)
 
 
 def for_precision(engine: Engine, *, precision: str, on_cpu: bool = False) -> Engine:

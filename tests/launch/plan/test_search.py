@@ -176,6 +176,14 @@ def test_a_layout_that_the_engine_refuses_is_priced_with_the_reason(capsys):
     assert "does not divide 24 attention heads; nearest: 4, 6, 8, 12" in json.loads(capsys.readouterr().out)["refused"]
 
 
+def test_logits_are_whole_where_the_recipe_forces_it():
+    """8B has 128,256 pieces: 8,192 tokens of whole logits take GiB, a chunk 256 MiB in fp32."""
+    whole = problem_of(load_recipe("8b", ["backends.cross_entropy=unfused"]), gpu="h100", num_gpus=8, engine="windtunnel")
+    one = Layouts.one(dp=8, zero=1, recompute="full", num_microbatches=2)
+    full, chunked = (price(asked, one, default_calibration())[0] for asked in (whole, problem("8b")))
+    assert full.allocated_bytes > chunked.allocated_bytes + 2**30
+
+
 def test_every_device_file_loads_and_is_found_by_its_aliases():
     for name, device in builtin().items():
         assert find(name) is device
