@@ -12,6 +12,7 @@ def export(
     out: Annotated[str, typer.Option(help="Folder to write; RUN/export/<format>.")] = "",
     dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     shard: Annotated[str, typer.Option(help="Largest file.")] = "4GiB",
+    check: Annotated[bool, typer.Option(help="Compare logits with the trained model's (two models' memory).")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print what was written and how the check came out as JSON.")] = False,
 ) -> None:
@@ -30,6 +31,6 @@ def export(
     found = RunDir.existing(run)
     done = export_checkpoint(
         find_checkpoint(found, checkpoint), found, Path(out) if out else found.export / format,
-        format=format, dtype=dtype, max_shard_bytes=parse_bytes(shard), overwrite=overwrite,
+        format=format, dtype=dtype, max_shard_bytes=parse_bytes(shard), overwrite=overwrite, check=check,
     )
     typer.echo(json.dumps(done.as_dict(), indent=2) if json_ else done.describe())

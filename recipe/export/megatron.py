@@ -30,7 +30,8 @@ ITERATION = "release"  # Megatron-LM's name for weights without optimizer state
 
 
 def export_megatron(
-    reader: Reader, run: RunDir, out_dir: Path, *, dtype: str = "fp32", max_shard_bytes: int = 0, overwrite: bool = False
+    reader: Reader, run: RunDir, out_dir: Path, *, dtype: str = "fp32", max_shard_bytes: int = 0, overwrite: bool = False,
+    check: bool = True,
 ) -> Export:
     """Writes, loads into a plain GPTModel, compares logits, moves into place.
 
@@ -43,7 +44,7 @@ def export_megatron(
     fold = factors(resolved.config)
     check_names(reader, resolved.config.model)
     sets = heldout_sets(resolved)
-    reference = run_logits(run, reader.folder, vocab_size=resolved.config.model.vocab_size) if sets else None
+    reference = run_logits(run, reader.folder, vocab_size=resolved.config.model.vocab_size) if sets and check else None
     with building(out_dir, overwrite=overwrite) as folder:
         save(folded_state(reader, resolved, fold), resolved, folder / ITERATION, dtype=dtype)
         write_text(folder / "latest_checkpointed_iteration.txt", ITERATION)

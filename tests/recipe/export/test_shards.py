@@ -1,5 +1,7 @@
 """Streaming shards: what transformers' index says, no shard above the limit, tensors unchanged."""
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,28 @@ def test_a_small_model_is_one_file_without_index(tmp_path: Path) -> None:
 def test_a_tensor_above_the_limit_gets_a_shard_of_its_own(tmp_path: Path) -> None:
     files = write_shards(iter(tensors().items()), tmp_path, max_shard_bytes=10)
     assert len(set(files.values())) == 7
+
+
+def test_no_more_than_a_shard_is_in_memory(tmp_path: Path) -> None:
+    """Bytes of the tensors that are alive, counted as each is made and freed: the model has 64 KiB, a shard 8."""
+    alive = highest = 0
+
+    def freed(size: int) -> None:
+        nonlocal alive
+        alive -= size
+
+    def made() -> Iterator[tuple[str, torch.Tensor]]:
+        nonlocal alive, highest
+        for number in range(64):
+            tensor = torch.zeros(256)
+            alive += tensor.nbytes
+            highest = max(highest, alive)
+            weakref.finalize(tensor, freed, tensor.nbytes)
+            yield f"t{number}", tensor
+
+    write_shards(made(), tmp_path, max_shard_bytes=8 * 1024)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 8
+    assert highest <= (8 + 2) * 1024  # a shard, the tensor that no longer fits, the one being made
 
 
 def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
