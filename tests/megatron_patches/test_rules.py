@@ -1,6 +1,8 @@
 """The muP table against hand-computed values, and roles by name."""
 
+import re
 from math import sqrt
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +90,15 @@ def test_unknown_parameters_are_refused() -> None:
 def test_bad_values_are_named(bad: dict) -> None:
     with pytest.raises(PatchError, match=next(iter(bad))):
         Mup(**bad)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "megatron_patches/README.md"])
+def test_readme_links_lead_to_the_formulas(readme: str) -> None:
+    """Each link `Mup.name` → rules.py#L… ends on the line that defines it."""
+    root = Path(__file__).parents[2]
+    lines = (root / "megatron_patches/mup/rules.py").read_text(encoding="utf-8").splitlines()
+    pattern = r"\[`(?:Mup\.)?(\w+)`\]\((?:megatron_patches/)?mup/rules\.py#L(\d+)\)"
+    links = re.findall(pattern, (root / readme).read_text(encoding="utf-8"))
+    assert len(links) >= 5
+    for name, number in links:
+        assert re.search(rf"(def|class) {name}\b", lines[int(number) - 1]), f"{readme}: {name} is not on line {number}"
