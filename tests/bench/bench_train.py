@@ -42,15 +42,17 @@ def _windtunnel(config: Any) -> Callable[[Any], float]:
     import numpy as np
 
     import megatron_patches
-    from megatron_patches.cpu.world import single_process_world
+    from recipe import distributed
     from recipe.batch import micro_batch
     from recipe.engine import Engine
     from recipe.lower import deepspeed_config, transformer_arguments
+    from recipe.model import initialise_parallel
     from recipe.resolve import resolve
 
+    distributed.start(device="cpu", timeout_s=600)
     megatron_patches.apply(cpu=True)
-    single_process_world()
     resolved = resolve(config, world_size=1)
+    initialise_parallel(resolved)
     engine = Engine(resolved, transformer=transformer_arguments(resolved), deepspeed_config=deepspeed_config(resolved))
     engine.set_lr(1e-3)
     mask = np.ones((ROWS, SEQ), np.float32)
@@ -68,7 +70,7 @@ def _transformers(config: Any) -> Callable[[Any], float]:
     ))  # fmt: skip
 
     def loss(tokens: Any) -> Any:
-        return model(input_ids=tokens[:, :-1], labels=tokens[:, 1:], shift_labels=tokens[:, 1:]).loss
+        return model(input_ids=tokens[:, :-1], labels=tokens[:, 1:], shift_labels=tokens[:, 1:].contiguous()).loss
 
     return _with_adam(model, loss)
 
