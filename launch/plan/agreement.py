@@ -21,7 +21,6 @@ from launch.plan.trace import resolved_layout, trace
 
 Pairs = dict[str, tuple[float, float]]
 OTHERS = "activations and workspace"
-NEAR_FRAC = 0.97  # phases whose totals lie so near are one peak
 
 
 def closed_form(recipe: str, *, world_size: int, rank: int = 0, overrides: Sequence[str] = ()) -> RankMemory:
@@ -39,19 +38,20 @@ def closed_form(recipe: str, *, world_size: int, rank: int = 0, overrides: Seque
 def pairs_of(memory: RankMemory, traced: dict[str, Any]) -> Pairs:
     """Bytes at the peak of forward and backward: {term: (closed form, trace)}; "total" has all of them.
 
-    Where two phases are about equally high, the one that the trace was in is compared.
+    Where no gradient existed before, the first backward pass trades activations for gradients: its begin and its end are the
+    closed form's two phases, and the trace's peak may lie between. It is compared with the moment of as many gradients.
     """
-    high = {phase: float(size[0]) for phase, size in memory.phases().items() if phase in PHASES[:2]}
-    found = [_at_phase(memory, phase, traced) for phase, size in high.items() if size >= NEAR_FRAC * max(high.values())]
-    return min(found, key=worst)
+    begin, end = (memory.at(phase) for phase in PHASES[:2])
+    seen, full = traced["peak"].get("gradients", 0), float(end["gradients"][0])
+    share = min(1.0, seen / full) if bool(memory.fresh[0]) and full else 0.0
+    return _beside({name: float((1 - share) * begin[name][0] + share * end[name][0]) for name in begin}, traced)
 
 
-def _at_phase(memory: RankMemory, phase: str, traced: dict[str, Any]) -> Pairs:
-    closed = {name: float(size[0]) for name, size in memory.at(phase).items()}
+def _beside(closed: dict[str, float], traced: dict[str, Any]) -> Pairs:
     peak = traced["peak"]
     pairs = {name: (closed[name], float(peak.get(name, 0))) for name in STATES}
-    seen = sum(size for name, size in peak.items() if name not in STATES)
-    pairs[OTHERS] = (sum(size for name, size in closed.items() if name not in STATES), float(seen))
+    ours, theirs = (sum(size for name, size in sizes.items() if name not in STATES) for sizes in (closed, peak))
+    pairs[OTHERS] = (ours, float(theirs))
     pairs["total"] = (sum(closed.values()), float(traced["forward_backward"]))
     return pairs
 
@@ -102,7 +102,7 @@ def main() -> None:
     asked: dict[str, Any] = {"world_size": int(world_size), "overrides": overrides}
     pairs = compare(recipe, rank=int(rank), **asked)
     real = real_traces(recipe, **asked)[int(rank)] if "--real" in sys.argv else None
-    measured = _at_phase(closed_form(recipe, rank=int(rank), **asked), PHASES[0], real) if real else {}
+    measured = pairs_of(closed_form(recipe, rank=int(rank), **asked), real) if real else {}
     for name, (ours, theirs) in pairs.items():
         line = f"{name:28s} closed {ours / 2**20:10.3f} MiB   trace {theirs / 2**20:10.3f} MiB"
         print(line + (f"   real {measured[name][1] / 2**20:10.3f} MiB" if real else ""))

@@ -107,9 +107,11 @@ def layer_activations(shape: ModelShape, layouts: Layouts, engine: Engine) -> Te
         "attention": tokens * (engine.value_bytes * h + 4 * shape.num_heads) / t,
         "mlp": wide * tokens * (engine.mlp_bytes if shape.gated else 4) * f / t,
     }
-    if engine.masked_context:  # keys and values whole, masks of both slices (s/2c rows each), their output before the cat
+    if engine.masked_context:  # the query; keys and values whole; masks of both slices (s/2c rows each); outputs before the cat
+        query = tokens * engine.value_bytes * h / t + (wide * 8 * shape.head_size * positions if rotary else 0)
         whole = 2 * kv / t * layouts.mbs * shape.seq_tokens + tokens * h / t
         masks = shape.seq_tokens**2 * (2 * layouts.cp + 1) / (4 * layouts.cp**2)
+        terms["qkv"] = np.where(layouts.cp > 1, query, terms["qkv"])
         terms["attention"] = terms["attention"] + np.where(layouts.cp > 1, engine.value_bytes * (whole + masks), 0.0)
     if engine.dropout:
         terms["dropout"] = tokens * 2 * h / n
