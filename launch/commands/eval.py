@@ -27,6 +27,7 @@ def eval(
     processes: Annotated[int, typer.Option(help="Ranks; as many as the run's TP × PP where absent.")] = 0,
     pending: Annotated[bool, typer.Option("--pending", help="Every checkpoint that lacks a wanted result.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="As --pending, again and again until the run is finished.")] = False,
+    submit: Annotated[bool, typer.Option("--submit", help="As a SLURM job beside the run, on the run's own site.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Show all results so far by tokens; evaluate nothing.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
@@ -55,6 +56,9 @@ def eval(
         results = [evaluate_export(Path(run), wanted)]
     else:
         found = RunDir.existing(run)
+        if submit:
+            typer.echo(_submit(found))
+            return
         if table:
             results = all_results(found)
         elif pending or follow:
@@ -65,6 +69,15 @@ def eval(
         typer.echo(json.dumps(results if table or pending or follow else results[0], indent=2))
     else:
         show(results)
+
+
+def _submit(run: "RunDir") -> str:
+    """This very command line, without --submit, as a job; returns its id."""
+    import sys
+
+    from launch.slurm.beside import submit_beside
+
+    return submit_beside(run, [word for word in sys.argv[1:] if word != "--submit"])
 
 
 def _evaluate(run: "RunDir", checkpoint: "Path", wanted: "Wanted", *, processes: int) -> dict[str, Any]:
