@@ -6,11 +6,8 @@ from typing import Any
 from megatron_patches.mup.audit import audit, live_groups
 from megatron_patches.mup.logits import scale_input
 
-
-def deepspeed_scheduler_block(engine: Any) -> None:
-    """A `scheduler` block sets one lr for all groups (DeepSpeed issue 7713)."""
-    for group in engine.param_groups:
-        group["lr"] = max(g["lr"] for g in engine.param_groups)
+# A real one, given to DeepSpeed when the engine is made: it sets one lr for all groups after every step (DeepSpeed issue 7713).
+SCHEDULER_BLOCK = {"scheduler": {"type": "WarmupLR", "params": {"warmup_max_lr": 0.01, "warmup_num_steps": 2}}}
 
 
 def groups_lost_on_load(engine: Any) -> None:
@@ -53,7 +50,6 @@ def weights_from_another_init(engine: Any) -> None:
 
 
 ACCIDENTS: tuple[Callable[[Any], None], ...] = (
-    deepspeed_scheduler_block,
     groups_lost_on_load,
     grouped_by_dimensions_after_flattening,
     tied_head_scaled_twice,
@@ -62,29 +58,31 @@ ACCIDENTS: tuple[Callable[[Any], None], ...] = (
 )
 
 
+def findings(engine: Any, mup: Any, peak_lr: float, vocab_size: int) -> list[str]:
+    """What the audit finds after the first step, over all ranks."""
+    import torch
+
+    found = audit(
+        engine.chunks, engine.engine.optimizer, mup, base_lr=peak_lr, weight_decay=0.0, fresh_moved=peak_lr,
+        vocab_size=vocab_size,
+    )  # fmt: skip
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, [str(one) for one in found])
+    return sorted({line for lines in gathered for line in lines})
+
+
 def run_audits(engine: Any, mup: Any, peak_lr: float, vocab_size: int) -> dict[str, list[str]]:
     """Audits a healthy engine, then plants each accident in turn; groups are put back in between.
 
     Returns:
         "healthy" and each accident -> findings of all ranks.
     """
-    import torch
-
-    def findings() -> list[str]:
-        found = audit(
-            engine.chunks, engine.engine.optimizer, mup, base_lr=peak_lr, weight_decay=0.0, fresh_moved=peak_lr,
-            vocab_size=vocab_size,
-        )  # fmt: skip
-        gathered: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(gathered, [str(one) for one in found])
-        return sorted({line for lines in gathered for line in lines})
-
-    result = {"healthy": findings()}
+    result = {"healthy": findings(engine, mup, peak_lr, vocab_size)}
     for accident in ACCIDENTS:
         saved = [{k: v for k, v in group.items() if k != "params"} for group in engine.param_groups]
-        before = set(findings())
+        before = set(findings(engine, mup, peak_lr, vocab_size))
         accident(engine)
-        result[accident.__name__] = sorted(set(findings()) - before)
+        result[accident.__name__] = sorted(set(findings(engine, mup, peak_lr, vocab_size)) - before)
         for group, values in zip(engine.param_groups, saved):
             group.update(values)
     return result

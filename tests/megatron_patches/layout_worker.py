@@ -22,7 +22,15 @@ MUP = Mup("completep", base_width=64, width=64, base_depth=2, depth=4, scale_emb
 class EngineTrainer:
     """`coordcheck.Trainer` over recipe.engine.Engine."""
 
-    def __init__(self, mup: Mup, setting: coordcheck.Setting, seed: int, *, layout: dict[str, object]) -> None:
+    def __init__(
+        self,
+        mup: Mup,
+        setting: coordcheck.Setting,
+        seed: int,
+        *,
+        layout: dict[str, object],
+        more: dict[str, object] | None = None,
+    ) -> None:
         from recipe.config import RunConfig
         from recipe.engine import Engine
         from recipe.lower import deepspeed_config, transformer_arguments
@@ -62,7 +70,8 @@ class EngineTrainer:
         resolved = resolve(config, world_size=torch.distributed.get_world_size())
         initialise_parallel(resolved)
         self.setting = setting
-        self.engine = Engine(resolved, transformer=transformer_arguments(resolved), deepspeed_config=deepspeed_config(resolved))
+        deepspeed = {**deepspeed_config(resolved), **(more or {})}
+        self.engine = Engine(resolved, transformer=transformer_arguments(resolved), deepspeed_config=deepspeed)
         self.chunks = self.engine.chunks
         self.engine.set_lr(setting.peak_lr)
 
@@ -103,12 +112,17 @@ def coords(layout: dict[str, object]) -> dict[str, object]:
 
 def audit(layout: dict[str, object]) -> dict[str, object]:
     """Findings on a healthy run and after each planted accident."""
-    from tests.megatron_patches.accidents import run_audits
+    from tests.megatron_patches.accidents import SCHEDULER_BLOCK, findings, run_audits
 
-    trainer = EngineTrainer(coordcheck.sized(MUP, "width", 128, SETTING), SETTING, 1, layout=layout)
-    batches = coordcheck.text_batches(SETTING, seed=1)
+    mup, batches = coordcheck.sized(MUP, "width", 128, SETTING), coordcheck.text_batches(SETTING, seed=1)
+    trainer = EngineTrainer(mup, SETTING, 1, layout=layout)
     trainer.train(batches[1])
-    return run_audits(trainer.engine, trainer.engine.mup, SETTING.peak_lr, coordcheck.VOCAB_SIZE)
+    result: dict[str, object] = dict(run_audits(trainer.engine, trainer.engine.mup, SETTING.peak_lr, coordcheck.VOCAB_SIZE))
+    trainer.engine.close()
+    blocked = EngineTrainer(mup, SETTING, 1, layout=layout, more=SCHEDULER_BLOCK)
+    blocked.train(batches[1])
+    result["deepspeed_scheduler_block"] = findings(blocked.engine, mup, SETTING.peak_lr, coordcheck.VOCAB_SIZE)
+    return result
 
 
 def main() -> None:
