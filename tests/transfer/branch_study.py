@@ -12,6 +12,7 @@ from typing import Any
 
 from data_prep.atomic import write_json
 from recipe.rundir import RunDir, read_json, read_jsonl
+from tests.transfer.draw import write_measured
 
 STUDY = Path(__file__).parents[2] / "recipe" / "studies" / "branches"
 TOTAL, STEP_TOKENS = 1_310_720, 4096
@@ -109,7 +110,11 @@ def main() -> int:
     found = results(train(given.work, given.data_dir))
     write_json(STUDY / "results.json", {"heldout_nats": found["heldout_nats"]})
     draw(found, STUDY / "branches.svg")
-    print(found["heldout_nats"])
+    rows = [f"| {name} | {loss:.4f} |" for name, loss in found["heldout_nats"].items()]
+    write_measured(
+        STUDY / "README.md",
+        "\n".join(["![branches](branches.svg)", "", "| run | held-out loss, nats a token |", "|---|---|", *rows]),
+    )
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.atomic import write_json
+from data_prep.atomic import write_json, write_text
 from tests.transfer.curves import BASE_LR, STEP, Curve, curves
 from tests.transfer.fit import mean_losses, minimum
 from tests.transfer.study import Points, finished
@@ -109,15 +109,20 @@ def _row(name: str, row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} | {row['loss_at_base_lr']:.3f} |"
 
 
+def write_measured(readme: Path, text: str) -> None:
+    """Puts what was measured between a README's two marks; the rest of it is written by hand. Without a README: nothing."""
+    if not readme.is_file():
+        return
+    body = f"<!-- measured -->\n{text}\n<!-- end -->"
+    whole = re.sub(r"<!-- measured -->.*<!-- end -->", lambda _: body, readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+    write_text(readme, whole)
+
+
 def main() -> int:
     """Command line."""
     folder = Path(sys.argv[1])
     summary = draw(folder)
-    readme = folder / "README.md"
-    if readme.is_file():  # the measured part is between two marks; the rest is written by hand
-        text = readme.read_text(encoding="utf-8")
-        body = f"<!-- measured -->\n{readable(summary)}<!-- end -->"
-        readme.write_text(re.sub(r"<!-- measured -->.*<!-- end -->", lambda _: body, text, flags=re.DOTALL), encoding="utf-8")
+    write_measured(folder / "README.md", readable(summary))
     for told in (line for lines in summary["verdicts"].values() for line in lines):
         print(told)
     if summary["missing_curves"]:
