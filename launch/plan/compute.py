@@ -14,6 +14,7 @@ from launch.plan.hardware import Hardware
 from launch.plan.shapes import Engine, Layouts, ModelShape, padded_vocab
 
 TILE = 128  # rows and columns of the output that one multiprocessor computes (cuBLAS's usual tile is 128 × 256)
+MASKED_FRAC = 0.5  # speed with an explicit mask, by torch's memory-efficient kernel (FlashAttention-2 is twice that: its paper)
 REFERENCE_WAVES = 10.0  # waves of tiles at the shapes that the tables' medians were taken on (m ≥ 4096)
 
 Size = np.ndarray | float
@@ -72,7 +73,7 @@ def _attention(shape: ModelShape, layouts: Layouts, engine: Engine, device: Devi
     tokens, heads = layouts.mbs * shape.seq_tokens / layouts.cp, shape.num_heads / layouts.tp
     operations = 4.0 * tokens * shape.seq_tokens * heads * shape.head_size
     if engine.masked_context:  # a slice's rows by all that lies before its end: (2c + 1)/2c of the causal half
-        operations = operations * np.where(layouts.cp > 1, 1 + 1 / (2 * layouts.cp), 1.0)
+        operations = operations * np.where(layouts.cp > 1, (1 + 1 / (2 * layouts.cp)) / MASKED_FRAC, 1.0)
     if not engine.flash:
         scores = tokens * shape.seq_tokens * heads
         base = device.hardware.peak_flops("fp16" if device.precision == "fp8" else device.precision) * 0.5 * device.hot_frac
