@@ -5,6 +5,7 @@ binarize(SourceSpec(name="wiki", paths=("wiki/*.jsonl",)), tokenizer=load_tokeni
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -17,9 +18,11 @@ from data_prep.errors import DataError, RejectLimitError
 from data_prep.manifest import Manifest
 from data_prep.plan import SHARD_BYTES, SPLITS, Plan, make_plan
 from data_prep.progress import progress
-from data_prep.shard import Counts, is_done, read_counts, read_done, reject_summary, write_shard
+from data_prep.shard import Counts, is_done, read_counts, read_done, read_encoder, reject_summary, write_shard
 from data_prep.sources import SourceSpec
 from data_prep.tokenizer import Tokenizer, load_tokenizer
+
+LOG = logging.getLogger(__name__)
 
 
 def binarize(
@@ -126,6 +129,9 @@ def finish(plan: Plan) -> dict[str, Manifest]:
         )
     if counts.num_read == 0:
         raise DataError(f"source {plan.spec.name}: no document in {', '.join(plan.spec.paths) or plan.spec.kind}")
+    for encoder in sorted({read_encoder(plan, shard) for shard in range(plan.num_shards)}):
+        if "can't be used" in encoder:
+            LOG.warning("source %s: encoded by %s", plan.spec.name, encoder)
     manifests = {split: _manifest(plan, split) for split in SPLITS}
     for split, manifest in manifests.items():
         for stale in plan.split_dir(split).glob(".shard_*.tmp"):  # a worker was killed between its done file and its clean-up

@@ -149,6 +149,11 @@ def read_counts(plan: Plan, shard: int) -> Counts:
     return Counts(**json.loads(plan.done_path(shard, SPLITS[0]).read_bytes())["counts"])
 
 
+def read_encoder(plan: Plan, shard: int) -> str:
+    """Which encoder made a shard that is done, and why not the fast one."""
+    return json.loads(plan.done_path(shard, SPLITS[0]).read_bytes()).get("encoder", "")
+
+
 def write_shard(plan: Plan, shard: int, *, encoder: PlainEncoder | None = None, advance: Callable[[int], None]) -> None:
     """Reads, encodes and writes one shard, and marks it done.
 

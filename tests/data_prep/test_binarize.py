@@ -81,6 +81,18 @@ def test_plain_path_writes_the_same(spec, tokenizer, whole: Path, tmp_path: Path
     assert contents(tmp_path) == contents(whole)
 
 
+def test_says_that_the_fast_path_is_missing(spec, tokenizer, tmp_path: Path, monkeypatch, caplog) -> None:
+    from data_prep.native.build import library
+
+    monkeypatch.setenv("WINDTUNNEL_NATIVE", "0")
+    library.cache_clear()
+    binarize(spec, tokenizer=tokenizer, data_dir=tmp_path, shard_bytes=SMALL)
+    library.cache_clear()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "encoded by sentencepiece's own encoder" in said
+    assert "turned off by WINDTUNNEL_NATIVE=0" in said
+
+
 @pytest.mark.parametrize("shard_bytes", [50_000, 1_000_000, 1 << 40])
 def test_any_cutting_gives_the_same_tokens(spec, tokenizer, whole: Path, tmp_path: Path, shard_bytes: int) -> None:
     def tokens(folder: Path) -> bytes:
