@@ -20,6 +20,7 @@ def sweep(
     ] = 0.0,
     weight: Annotated[list[str], typer.Option(help="source=weight in the objective; all sources alike where absent.")] = [],  # noqa: B006
     confirm_width: Annotated[int, typer.Option(help="Confirm the choice on a model so many times as wide; 0: don't.")] = 0,
+    confirm_seeds: Annotated[int, typer.Option(help="Seeds of the confirming runs.", min=2)] = 3,
     workers: Annotated[int, typer.Option(help="Worker processes here, or tasks of the array.", min=1)] = 1,
     cluster: Annotated[str, typer.Option(help="Site file or name: workers as a SLURM array.")] = "",
     data_dir: Annotated[str, typer.Option(help="Where tokenizer and shards are, or are made.")] = "data",
@@ -43,7 +44,7 @@ def sweep(
     config = load_recipe(recipe, override)
     spec = spec_of(
         recipe, override, config, search=search, method=method, trials=trials, seeds=seeds, finalists=finalists,
-        prune_frac=prune or None, weight=weight, confirm_width=confirm_width or None,
+        prune_frac=prune or None, weight=weight, confirm_width=confirm_width or None, confirm_seeds=confirm_seeds,
     )  # fmt: skip
     root = Path(out or f"runs/sweep-{config.name}")
     study = make_study(root, config, spec.model_dump(mode="json"), data_dir=data_dir, workers=workers)

@@ -72,6 +72,6 @@ def confirming(analysis: Analysis) -> "Figure":
         axes.hlines(mean_loss(runs), place - 0.25, place + 0.25, color=GREY)
     axes.set_xticks(range(len(arms)), list(arms))
     axes.set_ylabel("held-out loss (nats/token)")
-    axes.set_title(f"{analysis.sweep.spec.confirm_width} times as wide, {analysis.sweep.spec.seeds} seeds")
+    axes.set_title(f"{analysis.sweep.spec.confirm_width} times as wide, {analysis.sweep.spec.confirm_seeds} seeds")
     axes.grid(alpha=0.3)
     return drawn

@@ -38,6 +38,7 @@ class SweepSpec(Section):
     weights: dict[str, float] = Field(default_factory=dict)
     confirm_width: int | None = Field(default=None, ge=2)
     """Factor of the wider model on which the choice is confirmed."""
+    confirm_seeds: int = Field(default=3, ge=2)
     seed: int = 0
 
     @property
@@ -115,9 +116,11 @@ class Sweep:
             for one in self.explored if one.status != "failed"
         ]  # fmt: skip
 
-    def _repeat(self, point: Point, label: str, *, first: int = 0, extra: Iterable[str] = ()) -> list[Result]:
-        """The point with the seeds from `first` on; a failed or diverged one counts as the uniform guess."""
-        seeds = range(first, self.spec.seeds + first) if first else range(self.spec.seeds)
+    def _repeat(
+        self, point: Point, label: str, *, first: int = 0, count: int | None = None, extra: Iterable[str] = ()
+    ) -> list[Result]:
+        """The point with the seeds from `first` on; one that diverged counts as the uniform guess."""
+        seeds = range(first, first + (count or self.spec.seeds))
         trials = [
             self._trial(point, label, extra=(*extra, f"seed={self.config.seed + 100 * seed}")) for seed in seeds
         ]
@@ -131,7 +134,7 @@ class Sweep:
         if LR in chosen:
             arms |= {"half the lr": chosen | {LR: chosen[LR] / 2}, "twice the lr": chosen | {LR: chosen[LR] * 2}}
         for name, point in arms.items():
-            self.confirmed[name] = self._repeat(point, f"wider: {name}", extra=wider)
+            self.confirmed[name] = self._repeat(point, f"wider: {name}", count=self.spec.confirm_seeds, extra=wider)
 
     def _trial(
         self, point: Point, label: str, *, extra: Iterable[str] = (), rung_frac: float | None = None,
