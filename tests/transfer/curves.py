@@ -21,6 +21,7 @@ class Curve:
         job: Everything but lr and seed.
         start: Where the sweep begins, in grid steps from BASE_LR.
         seeds: Near the minimum; elsewhere one.
+        reach: Grid steps that must be seen on both sides of the minimum.
         shared: Grid steps at which all seeds run, too, so that sizes can be compared there.
     """
 
@@ -30,6 +31,7 @@ class Curve:
     job: Job
     start: int = 0
     seeds: int = 2
+    reach: int = 2
     shared: tuple[int, ...] = ()
 
     def at(self, step: int, seed: int) -> Job:
@@ -42,11 +44,15 @@ def curves() -> Iterator[Curve]:
     for width in WIDTHS:
         seeds = {64: 4, 128: 3, 256: 3}.get(width, 2)
         start = {64: -4, 128: -6, 256: -8, 512: -9}[width]  # a little less than lr ∝ 1/width, as theory expects
-        yield Curve("width", "standard", width, Job(kind="standard", width=width, init_std=0.02), start, seeds=min(seeds, 3))
-        yield Curve("width", "minicpm", width, Job(width=width), seeds=seeds, shared=(-1, 0, 1) if width < 512 else ())
+        reach = 1 if width == 512 else 2  # two minutes a point
+        standard = Job(kind="standard", width=width, init_std=0.02)
+        yield Curve("width", "standard", width, standard, start, seeds=min(seeds, 3), reach=reach)
+        shared = (-1, 0, 1) if width < 512 else ()
+        yield Curve("width", "minicpm", width, Job(width=width), seeds=seeds, reach=reach, shared=shared)
     for depth in DEPTHS:
-        yield Curve("depth", "minicpm", depth, Job(depth=depth))
-        yield Curve("depth", "completep", depth, Job(kind="completep", depth=depth))
+        reach = 1 if depth == 32 else 2
+        yield Curve("depth", "minicpm", depth, Job(depth=depth), reach=reach)
+        yield Curve("depth", "completep", depth, Job(kind="completep", depth=depth), reach=reach)
     for share in (1, 2, 4, 8):
         yield Curve("gqa", "minicpm", share, Job(width=128, head_dim=16, kv_share=share))
     for scale in (0.7, 1.4, 2.8):

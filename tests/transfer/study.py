@@ -15,7 +15,6 @@ from pathlib import Path
 from tests.transfer.curves import Curve, curves
 from tests.transfer.train import Job
 
-REACH = 2  # grid steps that must be seen on both sides of a minimum
 FARTHEST = 14  # grid steps from the start: 2^7
 
 
@@ -46,7 +45,7 @@ class Points:
 
 
 def sweep(curve: Curve, loss: Callable[[Job], float]) -> dict[tuple[int, int], float]:
-    """Walks the grid until the minimum of seed 1 has REACH steps on both sides, then repeats the middle ones with other seeds.
+    """Walks until seed 1's minimum has `reach` steps on both sides, then repeats the middle ones with other seeds.
 
     Returns:
         (grid step, seed) -> loss.
@@ -55,7 +54,7 @@ def sweep(curve: Curve, loss: Callable[[Job], float]) -> dict[tuple[int, int], f
     while True:
         steps = sorted(step for step, _ in found)
         best = min(steps, key=lambda step: found[step, 1])
-        missing = [best + side * off for off in range(1, REACH + 1) for side in (1, -1) if best + side * off not in steps]
+        missing = [best + side * off for off in range(1, curve.reach + 1) for side in (1, -1) if best + side * off not in steps]
         missing = [step for step in missing if abs(step - curve.start) <= FARTHEST]
         if not missing:
             break
