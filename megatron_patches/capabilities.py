@@ -67,6 +67,7 @@ def _nothing() -> str:
 BACKENDS = (
     Backend("attention", "transformer_engine", "fused layers, FP8, context parallelism", _needs("transformer_engine")),
     Backend("attention", "sdpa", "torch's flash kernels, on CPUs and GPUs", _nothing),
+    Backend("attention", "flash_attn", "flash-attn's kernels, packed documents in one call", _needs("flash_attn")),
     Backend("attention", "unfused", "upstream's DotProductAttention, s × s scores in memory", _nothing),
     Backend("norm", "transformer_engine", "norm fused with the linear layer behind it", _needs("transformer_engine")),
     Backend("norm", "torch", "torch's RMSNorm kernel", _nothing),
@@ -79,6 +80,11 @@ BACKENDS = (
     Backend("cross_entropy", "unfused", "upstream's vocabulary-parallel cross-entropy", _nothing),
 )
 OPERATIONS = tuple(dict.fromkeys(backend.operation for backend in BACKENDS))
+
+
+def names(operation: str) -> tuple[str, ...]:
+    """The backends of an operation, whether they can be used here or not."""
+    return tuple(backend.name for backend in BACKENDS if backend.operation == operation)
 
 
 def choose(operation: str, *, forced: str | None = None) -> Choice:

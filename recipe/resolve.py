@@ -10,6 +10,7 @@ import math
 
 from pydantic import Field
 
+from megatron_patches.capabilities import names
 from recipe.config import RunConfig, Section, StageConfig
 from recipe.errors import ConfigError
 from recipe.size import model_size
@@ -147,6 +148,7 @@ def _text(value: object) -> str:
 
 def resolve(config: RunConfig, *, world_size: int) -> ResolvedRun:
     """Raises `ConfigError` for a layout, batch or stage that can't hold."""
+    _check_backends(config)
     layout = resolve_layout(config, world_size=world_size)
     size = model_size(config.model)
     return ResolvedRun(
@@ -157,6 +159,13 @@ def resolve(config: RunConfig, *, world_size: int) -> ResolvedRun:
         num_parameters=size.num_total,
         num_non_embedding_parameters=size.num_non_embedding,
     )
+
+
+def _check_backends(config: RunConfig) -> None:
+    """That the names exist; whether they can be used is asked where the run starts."""
+    for operation, name in config.backends.model_dump().items():
+        if name is not None and name not in names(operation):
+            raise ConfigError(f"backends.{operation}={name!r} is unknown; one of: {', '.join(names(operation))}")
 
 
 def padded_vocab_size(vocab_size: int, *, tp: int) -> int:

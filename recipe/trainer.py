@@ -72,7 +72,8 @@ class Trainer:
     def run(self, stop: StopRequest) -> str | None:
         """Trains to the end; returns None, or why it left before (a checkpoint is written in either case)."""
         layout = self.resolved.layout
-        self._event("start", step=self.step, tokens=self.tokens, world_size=layout.world_size, layout=str(layout))
+        facts = {"world_size": layout.world_size, "layout": str(layout), "backends": self.engine.backends}
+        self._event("start", step=self.step, tokens=self.tokens, **facts)
         stage_index = -1
         while self.step < self.resolved.num_steps:
             if (now := self.resolved.stage_at(self.step)) != stage_index:

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
 import pytest
 import yaml
 
+from megatron_patches.capabilities import choose_all
+from megatron_patches.errors import PatchError
 from recipe.errors import ConfigError
 from recipe.lower import deepspeed_config, transformer_arguments
 from recipe.resolve import resolve
@@ -78,3 +81,15 @@ def test_documents_are_kept_apart_without_context_parallelism_only() -> None:
     packed = config.model_copy(update={"model": config.model.model_copy(update={"reset_attention_at_document_end": True})})
     with pytest.raises(ConfigError, match=r"reset_attention_at_document_end with parallel\.cp=2"):
         resolve(packed, world_size=2)
+
+
+def test_backends_are_named_as_in_the_table_and_must_be_here() -> None:
+    unknown, absent = (config_of({"adam": name}) for name in ("adamw", "apex"))
+    with pytest.raises(ConfigError, match=r"backends\.adam='adamw' is unknown; one of: transformer_engine, apex"):
+        resolve(unknown, world_size=1)
+    assert resolve(absent, world_size=1).config.backends.adam == "apex"  # it may be there where the run starts
+    if find_spec("apex") is None:
+        with pytest.raises(PatchError, match=r"adam='apex' can't be used here: apex is not installed; available: torch"):
+            choose_all({"adam": "apex"})
+    assert choose_all({"cross_entropy": "unfused"})["cross_entropy"] == "unfused"
+    assert choose_all({})["cross_entropy"] == "chunked"

@@ -108,6 +108,28 @@ class SdpaCoreAttention(MegatronModule):
         )
 
 
+class FlashCoreAttention(SdpaCoreAttention):
+    """flash-attn's kernels where attention is causal over rows or documents, SDPA where there is a mask. Not run by us."""
+
+    def _packed(self, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor) -> Tensor:
+        from flash_attn import flash_attn_varlen_func
+
+        longest = int((cu_seqlens[1:] - cu_seqlens[:-1]).max())
+        return flash_attn_varlen_func(
+            query, key, value, cu_seqlens, cu_seqlens, longest, longest, dropout_p=self.dropout_p if self.training else 0.0,
+            softmax_scale=self.softmax_scale, causal=True,
+        ).flatten(1)  # fmt: skip
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
+        if mask is not None:
+            return super()._attend(q, k, v, mask=mask)
+        from flash_attn import flash_attn_func
+
+        dropout = self.dropout_p if self.training else 0.0
+        rows = (x.transpose(1, 2) for x in (q, k, v))  # [b, s, n, d]
+        return flash_attn_func(*rows, dropout_p=dropout, softmax_scale=self.softmax_scale, causal=True).transpose(1, 2)
+
+
 def _context_parallel_group(config: Any, pg_collection: Any) -> Any:
     """The group that shares a sequence, or None."""
     if config.context_parallel_size == 1:

@@ -39,7 +39,7 @@ def build_spec(config: Any, *, mup: Mup, attention: str = "sdpa", norm: str = "t
 
     Args:
         config: Upstream's TransformerConfig.
-        attention: `sdpa`, `unfused` (upstream's DotProductAttention) or `transformer_engine`.
+        attention: `sdpa`, `flash_attn`, `unfused` (upstream's DotProductAttention) or `transformer_engine`.
         norm: `torch` or `transformer_engine`; see `capabilities.py`.
         vp_stage: Virtual stage, for interleaved pipelines.
     """
@@ -67,13 +67,14 @@ def build_spec(config: Any, *, mup: Mup, attention: str = "sdpa", norm: str = "t
 
 def _localise(layer: Any, config: Any, attention: str) -> Any:
     """Puts our attention and norm into upstream's local layer spec; returns the final norm's class."""
-    from megatron_patches.attention.core import SdpaCoreAttention
+    from megatron_patches.attention.core import FlashCoreAttention, SdpaCoreAttention
     from megatron_patches.cpu.rmsnorm import RmsNorm
 
-    if attention == "sdpa":
-        layer.submodules.self_attention.submodules.core_attention = SdpaCoreAttention
+    cores = {"sdpa": SdpaCoreAttention, "flash_attn": FlashCoreAttention}
+    if attention in cores:
+        layer.submodules.self_attention.submodules.core_attention = cores[attention]
     elif attention != "unfused":
-        raise PatchError(f"attention={attention!r} is unknown; one of: sdpa, unfused, transformer_engine")
+        raise PatchError(f"attention={attention!r} is unknown; one of: {', '.join(cores)}, unfused, transformer_engine")
     if config.normalization != "RMSNorm":
         return layer.submodules.input_layernorm
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RmsNorm

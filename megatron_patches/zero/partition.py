@@ -45,13 +45,17 @@ def allocate_state(engine: Any) -> None:
         state = inner.state[flat]
         for name in MOMENTS:
             state.setdefault(name, torch.zeros_like(flat.data))
-        state.setdefault("step", torch.tensor(0.0))
+        state.setdefault("step", torch.tensor(0.0) if isinstance(inner, torch.optim.AdamW) else 0)
 
 
 def set_adam_step(engine: Any, step: int) -> None:
-    """The count that Adam's bias correction uses."""
+    """The count that Adam's bias correction uses: torch keeps a tensor, the fused ones a number, some of them in the group."""
+    inner = engine.optimizer.optimizer
     for flat in flat_masters(engine):
-        engine.optimizer.optimizer.state[flat]["step"] = torch.tensor(float(step))
+        inner.state[flat]["step"] = torch.tensor(float(step)) if isinstance(inner, torch.optim.AdamW) else step
+    for group in inner.param_groups:
+        if "step" in group:
+            group["step"] = step
 
 
 def adam_step(engine: Any) -> int:

@@ -49,7 +49,9 @@ def test_a_step_on_the_gpu_is_that_of_the_cpu() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", ["attention=transformer_engine", "adam=apex", "adam=transformer_engine", "adam=deepspeed"])
+@pytest.mark.parametrize(
+    "backend", ["attention=transformer_engine", "attention=flash_attn", "adam=apex", "adam=transformer_engine", "adam=deepspeed"]
+)
 def test_gpu_backends_step_like_the_others(backend: str) -> None:
     plain, other = (
         subprocess.run([sys.executable, "-W", "ignore", "-m", "tests.recipe.one_step", "cuda", *extra], capture_output=True,
