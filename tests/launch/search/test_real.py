@@ -38,7 +38,7 @@ def write_recipe(folder: Path, **options) -> RunConfig:
 
 
 def test_a_whole_sweep_from_the_command_line(tmp_path):
-    write_recipe(tmp_path, num_steps=16)
+    write_recipe(tmp_path, num_steps=12)
     arguments = [
         "sweep", "smallest.yaml", "--search", "peak_lr=0.002:0.05:log", "--search", "scale_depth=1:5", "--trials", "4",
         "--seeds", "2", "--finalists", "1", "--prune", "0.5", "--out", "study",
