@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, log, nan, sqrt
-from statistics import fmean
+from math import inf, log, sqrt
+from statistics import fmean, stdev
 
 import numpy as np
 from scipy import stats
@@ -88,22 +88,30 @@ def exponent(sizes: Sequence[float], minima: Sequence[Minimum]) -> float:
     return float(np.polyfit(np.log(sizes), [log(one.lr) for one in minima], 1)[0])
 
 
-def falls_near_best(group: Sequence[tuple[Curve, Mapping[tuple[int, int], float]]], *, base: Minimum) -> dict[int, bool]:
-    """Grid step -> whether loss falls with size there, at the three steps around the base model's best.
+@dataclass(frozen=True)
+class Gap:
+    """Loss of a larger model less that of the next smaller one at one grid step, over the seeds that both have there.
 
-    Neighbours in size are compared over the seeds that both have at that step.
+    `error` is the mean's standard error, None with one seed.
     """
+
+    step: int
+    sizes: tuple[float, float]
+    mean: float
+    error: float | None
+
+
+def gaps_near_best(group: Sequence[tuple[Curve, Mapping[tuple[int, int], float]]], *, base: Minimum) -> list[Gap]:
+    """Of neighbours in size, at the three steps around the base model's best."""
     best = round(log(base.grid_lr / BASE_LR) / log(STEP))
-    every = [found for _, found in group]
-    return {
-        step: all(_mean_gap(narrow, wide, step) < 0 for narrow, wide in pairwise(every)) for step in range(best - 1, best + 2)
-    }
-
-
-def _mean_gap(narrow: Mapping[tuple[int, int], float], wide: Mapping[tuple[int, int], float], step: int) -> float:
-    """Wide less narrow; not a number (which is not below 0) where no seed has both."""
-    gaps = [wide[at] - loss for at, loss in narrow.items() if at[0] == step and at in wide]
-    return fmean(gaps) if gaps else nan
+    found: list[Gap] = []
+    for step in range(best - 1, best + 2):
+        for (small, narrow), (large, wide) in pairwise(group):
+            gaps = [wide[at] - loss for at, loss in narrow.items() if at[0] == step and at in wide]
+            if gaps:
+                error = stdev(gaps) / sqrt(len(gaps)) if len(gaps) > 1 else None
+                found.append(Gap(step, (small.size, large.size), fmean(gaps), error))
+    return found
 
 
 def regret(found: Mapping[tuple[int, int], float], at_lr: float) -> float:

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from tests.transfer.curves import STEP, Curve
-from tests.transfer.fit import Minimum, exponent, falls_near_best, mean_losses, minimum, moved, moved_at_least, regret
+from tests.transfer.curves import BASE_LR, STEP, Curve
+from tests.transfer.fit import Gap, Minimum, exponent, gaps_near_best, mean_losses, minimum, moved, moved_at_least, regret
 
 Found = Mapping[tuple[int, int], float]
 Group = list[tuple[Curve, Found]]
@@ -47,7 +47,7 @@ def group_summary(group: Group) -> dict[str, Any]:
     if len(group) > 1:
         told |= {
             "moved": moved(minima), "moved_on_grid": moved(minima, grid=True), "moved_at_least": moved_at_least(minima),
-            "exponent": exponent(sizes, minima), "loss_falls_near_best": falls_near_best(group, base=base),
+            "exponent": exponent(sizes, minima), "gaps_near_best": [asdict(gap) for gap in gaps_near_best(group, base=base)],
         }  # fmt: skip
     return told
 
@@ -68,12 +68,24 @@ def _within_a_step(name: str, group: Group) -> str:
     )
 
 
+def _falls(name: str, gaps: list[Gap]) -> str:
+    rising = [
+        f"{gap.sizes[0]:g} to {gap.sizes[1]:g} at {BASE_LR * STEP**gap.step:.4f}: {gap.mean:+.3f}"
+        + (f" ± {gap.error:.3f}" if gap.error else "")
+        for gap in gaps
+        if gap.mean >= 0
+    ]
+    but = f"; not from {', '.join(rising)} (standard error over seeds)" if rising else ""
+    return (
+        f"{name}: the loss falls at {len(gaps) - len(rising)} of {len(gaps)} doublings at the three rates around the best{but}."
+    )
+
+
 def _width(groups: Mapping[str, Group]) -> list[str]:
     told = []
     if "minicpm" in groups:
-        falls = falls_near_best(groups["minicpm"], base=minimum(groups["minicpm"][0][1]))
         told.append(_within_a_step("minicpm", groups["minicpm"]))
-        told.append(f"minicpm: loss falls with width at {sum(falls.values())} of {len(falls)} rates around the best.")
+        told.append(_falls("minicpm", gaps_near_best(groups["minicpm"], base=minimum(groups["minicpm"][0][1]))))
     if len(groups.get("standard", [])) > 1:
         minima = [minimum(found) for _, found in groups["standard"]]
         power = exponent([curve.size for curve, _ in groups["standard"]], minima)

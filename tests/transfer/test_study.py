@@ -10,7 +10,7 @@ import pytest
 from megatron_patches.errors import PatchError
 from megatron_patches.mup.rules import Budget
 from tests.transfer.curves import BASE_LR, STEP, Curve, curves
-from tests.transfer.fit import falls_near_best, minimum, moved, moved_at_least, regret
+from tests.transfer.fit import gaps_near_best, minimum, moved, moved_at_least, regret
 from tests.transfer.study import Points, finished, run, sweep
 from tests.transfer.summary import summarise
 from tests.transfer.train import Job, train_one
@@ -65,7 +65,9 @@ def test_what_moves() -> None:
     told = summarise(groups)["parts"]["width"]["x"]
     assert told["exponent"] == pytest.approx(-1.0)
     still = [(curve, sweep(curve, bowl(0.0, level=2.0 - curve.size / 1000))) for curve, _ in groups]
-    assert falls_near_best(still, base=minimum(still[0][1])) == {-1: True, 0: True, 1: True}
+    gaps = gaps_near_best(still, base=minimum(still[0][1]))
+    assert [gap.step for gap in gaps] == [-1, -1, 0, 0, 1, 1]
+    assert [gap.mean for gap in gaps] == pytest.approx([-0.064, -0.128] * 3)
 
 
 def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
