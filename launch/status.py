@@ -6,7 +6,8 @@ the queue is asked for what has not. When the controller doesn't answer, that is
 
 import statistics
 import time
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,15 @@ class Slurm:
             return cls(client.accounting(job_ids) or {}, str(error))
         return cls((client.accounting(job_ids) or {}) | queued)
 
+    def add_positions(self, jobs: list[str]) -> None:
+        """Places in the queue of those of these jobs that wait for nodes; some questions to SLURM each, so for single runs."""
+        for job in (self.jobs[one] for one in jobs if one in self.jobs):
+            if job.state == "PENDING" and job.reason not in ("Dependency", "DependencyNeverSatisfied"):
+                with suppress(SlurmError):  # the controller may be away since the first question
+                    order = client.pending_order(job.job_id)
+                    if job.job_id in order:
+                        self.jobs[job.job_id] = replace(job, position=order.index(job.job_id) + 1)
+
     def of(self, job: str) -> list[JobState]:
         """The job, or the tasks of the array."""
         return [state for state in self.jobs.values() if state.base_id == job]
@@ -103,6 +113,8 @@ def statuses(runs: list[RunDir]) -> list[RunStatus]:
     chains = [load_chain(run) for run in runs]
     jobs = [job for chain in chains if chain for link in chain.links for job in link.jobs[-1:]]
     slurm = Slurm.ask([job for job in jobs if job.isdigit()])
+    if len(runs) == 1:
+        slurm.add_positions(jobs)
     return [run_status(run, chain, slurm) for run, chain in zip(runs, chains, strict=True)]
 
 
@@ -263,12 +275,3 @@ def _add_progress(run: RunDir, status: RunStatus, *, live: bool) -> None:
     usual_s = statistics.median(line.get("step_s", 0.0) for line in lines[-RATE_STEPS:])
     if since_s > max(60.0, 10 * usual_s):
         status.detail = f"{status.detail}; no step for {since_s:.0f} s".removeprefix("; ")
-
-
-def add_positions(slurm: Slurm) -> None:
-    """Fills in the queue positions of pending jobs; a question to SLURM for each partition, so only for single runs."""
-    for job_id, job in list(slurm.jobs.items()):
-        if job.state == "PENDING" and job.reason not in ("Dependency", "DependencyNeverSatisfied"):
-            order = client.pending_order(job.base_id)
-            if job.base_id in order:
-                slurm.jobs[job_id] = JobState(**vars(job) | {"position": order.index(job.base_id) + 1})
