@@ -29,7 +29,7 @@ def import_(
     from recipe.export.import_hf import adopt as adopted
     from recipe.export.import_hf import check_fits, check_tensors, check_tokenizer, differences, write_imported
     from recipe.load import load_recipe
-    from recipe.prepare import create_run, load_resolved
+    from recipe.prepare import create_run
     from recipe.resolve import resolve
 
     config = load_recipe(recipe, override)
@@ -39,6 +39,7 @@ def import_(
             typer.echo(f"{key}: {ours} → {theirs}, from the checkpoint", err=True)
         config = adopted(config, reader)
     check_fits(config, reader)
+    check_tokenizer(config, reader.folder, data_dir=data_dir)
     check_tensors(reader)
     parallel = config.parallel
     num_processes = processes or default_processes(parallel.tp * parallel.pp * parallel.cp)
@@ -46,6 +47,5 @@ def import_(
     run = create_run(
         config, run_dir or f"runs/{config.name}", world_size=num_processes, data_dir=data_dir, workers=os.cpu_count() or 1
     )
-    check_tokenizer(load_resolved(run), reader.folder)
     typer.echo(write_imported(reader, run))
     typer.echo(f"train on with: windtunnel resume {run.root}", err=True)

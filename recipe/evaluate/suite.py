@@ -20,35 +20,40 @@ class Task:
     """One line of the report's tables.
 
     Attributes:
-        harness: Its name in the LM Evaluation Harness, "" where it runs here (recipe/evaluate/code.py).
+        harness: Its names in the LM Evaluation Harness, whose results are averaged over their questions; none where it runs
+            here (recipe/evaluate/code.py).
         few_shot: Examples before the question.
         metric: What the report counts.
         reported: Xmodel-2-1.2B's value, in per cent.
     """
 
-    harness: str
+    harness: tuple[str, ...]
     few_shot: int
     metric: str
     reported: float
 
 
+MATH = tuple(
+    f"minerva_math_{subject}"
+    for subject in ("algebra", "counting_and_prob", "geometry", "intermediate_algebra", "num_theory", "prealgebra", "precalc")
+)
 COMMONSENSE = {
-    "arc_challenge": Task("arc_challenge", 0, "acc", 39.16),
-    "arc_easy": Task("arc_easy", 0, "acc", 71.55),
-    "boolq": Task("boolq", 0, "acc", 74.65),
-    "hellaswag": Task("hellaswag", 0, "acc", 47.45),
-    "openbookqa": Task("openbookqa", 0, "acc", 29.20),
-    "piqa": Task("piqa", 0, "acc", 74.81),
-    "sciq": Task("sciq", 0, "acc", 93.60),
-    "winogrande": Task("winogrande", 0, "acc", 63.93),
+    "arc_challenge": Task(("arc_challenge",), 0, "acc", 39.16),
+    "arc_easy": Task(("arc_easy",), 0, "acc", 71.55),
+    "boolq": Task(("boolq",), 0, "acc", 74.65),
+    "hellaswag": Task(("hellaswag",), 0, "acc", 47.45),
+    "openbookqa": Task(("openbookqa",), 0, "acc", 29.20),
+    "piqa": Task(("piqa",), 0, "acc", 74.81),
+    "sciq": Task(("sciq",), 0, "acc", 93.60),
+    "winogrande": Task(("winogrande",), 0, "acc", 63.93),
 }
 REASONING = {
-    "gsm8k": Task("gsm8k", 5, "exact_match", 55.88),
-    "math": Task("minerva_math", 4, "exact_match", 25.50),
-    "bbh": Task("bbh_cot_fewshot", 3, "exact_match", 48.40),
-    "mmlu": Task("mmlu", 0, "acc", 48.87),
-    "humaneval": Task("", 0, "pass@1", 29.88),
-    "mbpp": Task("", 3, "pass@1", 29.20),
+    "gsm8k": Task(("gsm8k",), 5, "exact_match", 55.88),
+    "math": Task(MATH, 4, "exact_match", 25.50),
+    "bbh": Task(("bbh_cot_fewshot",), 3, "exact_match", 48.40),
+    "mmlu": Task(("mmlu",), 0, "acc", 48.87),
+    "humaneval": Task((), 0, "pass@1", 29.88),
+    "mbpp": Task((), 3, "pass@1", 29.20),
 }
 TASKS = COMMONSENSE | REASONING
 GROUPS = {"commonsense": tuple(COMMONSENSE), "reasoning": tuple(REASONING), "all": tuple(TASKS)}
@@ -98,6 +103,7 @@ def local_datasets(data: Path) -> Iterator[None]:
         )
         return loaded[split] if split else loaded
 
+    datasets.disable_progress_bars()
     original = datasets.load_dataset
     datasets.load_dataset = load
     try:

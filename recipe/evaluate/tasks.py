@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from recipe.evaluate.scorers import Scorer
 from recipe.evaluate.suite import TASKS, local_datasets
 
 MAX_PROGRAM_TOKENS = 512
+FAMILIES = (
+    "arc", "super_glue", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande", "gsm8k", "minerva_math", "bbh", "mmlu",
+)  # folders of the harness's tasks
 
 
 def run_tasks(
@@ -78,19 +81,16 @@ def _load(name: str, data: Path) -> Any:
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with local_datasets(data):
-        return get_task_dict([TASKS[name].harness], _manager())
+        return get_task_dict(list(TASKS[name].harness), _manager())
 
 
-_MANAGERS: list[Any] = []
-
-
+@cache
 def _manager() -> Any:
-    """The harness's index of tasks; made once, it reads thousands of files."""
-    if not _MANAGERS:
-        from lm_eval.tasks import TaskManager
+    """The harness's index of the families that the suite is of; that of all its tasks would read thousands of files."""
+    import lm_eval.tasks
 
-        _MANAGERS.append(TaskManager())
-    return _MANAGERS[0]
+    root = Path(lm_eval.tasks.__file__).parent
+    return lm_eval.tasks.TaskManager(include_path=[str(root / family) for family in FAMILIES], include_defaults=False)
 
 
 def _run_harness(
@@ -106,14 +106,22 @@ def _run_harness(
         task = TASKS[name]
         with local_datasets(data):
             told = simple_evaluate(
-                model, tasks=[task.harness], limit=limit, bootstrap_iters=0, log_samples=False, task_manager=_manager()
+                model, tasks=list(task.harness), limit=limit, bootstrap_iters=0, log_samples=False, task_manager=_manager()
             )
         assert told is not None, "only ranks above 0 of a model that says it has several get None"
-        results[name] = {
-            "value": _value(told["results"][task.harness], task.metric), "metric": task.metric, "few_shot": task.few_shot,
-            "num_questions": sum(count["effective"] for count in told["n-samples"].values()),
-        }
+        results[name] = harness_result(told, name)
     return results
+
+
+def harness_result(told: dict[str, Any], name: str) -> dict[str, Any]:
+    """One of the suite's tasks out of the harness's answer; several of the harness's count by their questions."""
+    task = TASKS[name]
+    values = [_value(told["results"][one], task.metric) for one in task.harness]
+    counts = {one: count["effective"] for one, count in told["n-samples"].items()}
+    total = sum(counts.values())
+    shares = [1.0] if len(task.harness) == 1 else [counts[one] / total for one in task.harness]
+    value = sum(value * share for value, share in zip(values, shares, strict=True))
+    return {"value": value, "metric": task.metric, "few_shot": task.few_shot, "num_questions": total}
 
 
 def _value(metrics: dict[str, Any], wanted: str) -> float:

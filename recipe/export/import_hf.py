@@ -14,6 +14,7 @@ from data_prep.atomic import sync_folder, write_json
 from data_prep.tokenizer import JSON_NAME, MODEL_NAME, load_tokenizer
 from recipe.checkpoint.format import FORMAT, INDEX, KINDS, MANIFEST, STATE, ParameterInfo, PieceInfo, digest
 from recipe.config import ModelConfig, MupConfig, RunConfig
+from recipe.data import find_tokenizer
 from recipe.errors import CheckpointError
 from recipe.export.from_hf import ImportedReader
 from recipe.export.llama import correspondences, megatron_shape
@@ -88,17 +89,18 @@ def check_tensors(reader: ImportedReader) -> None:
             raise CheckpointError(f"{reader.folder}: {', '.join(reader.sources(name))}: holds values that aren't finite")
 
 
-def check_tokenizer(resolved: ResolvedRun, folder: Path) -> None:
-    """Raises `CheckpointError` where the tokenizer beside the checkpoint isn't the run's: ids would mean something else."""
+def check_tokenizer(config: RunConfig, folder: Path, *, data_dir: Path | str) -> None:
+    """Raises `CheckpointError` where the tokenizer beside the checkpoint isn't the recipe's: ids would mean something else."""
     path = tokenizer_file(folder)
-    if path is None or resolved.tokenizer_sha256 is None:
+    if path is None:
         return
-    theirs = load_tokenizer(path)
-    if theirs.sha256 != resolved.tokenizer_sha256:
+    theirs, ours = load_tokenizer(path), find_tokenizer(config, data_dir=data_dir)
+    if ours is None or theirs.sha256 != ours.sha256:
         kind = "file" if path.name == MODEL_NAME else "huggingface"
+        instead = f"the recipe's {ours.hash12}" if ours else "the recipe would train its own"
         raise CheckpointError(
-            f"{path}: the checkpoint's tokenizer is {theirs.hash12}, the recipe's {resolved.tokenizer_sha256[:12]}: every id "
-            f'would mean something else; --adopt takes it, or write: -o "tokenizer={{kind: {kind}, path: {path}}}"'
+            f"{path}: the checkpoint's tokenizer is {theirs.hash12}, {instead}: every id would mean something else; "
+            f'--adopt takes it, or write: -o "tokenizer={{kind: {kind}, path: {path}}}"'
         )
 
 

@@ -14,6 +14,9 @@ QUESTIONS = [
     ("What pulls a falling stone down?", ["gravity", "magnetism", "heat", "wind"], 0),
 ]
 LETTERS = ["A", "B", "C", "D"]
+MATH_SUBJECTS = (
+    "algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra", "precalculus",
+)
 
 
 def _put(folder: Path, rows: list[dict], splits: tuple[str, ...]) -> None:
@@ -55,9 +58,8 @@ def write_datasets(data: Path) -> Path:
     for subject in harness_names("mmlu/default", "mmlu_"):
         _put(data / "cais/mmlu" / subject, [row | {"subject": subject} for row in mmlu], ("dev", "validation", "test"))
     problem = {"problem": "What is $1+2$?", "level": "Level 1", "type": "Algebra", "solution": "It is $\\boxed{3}$."}
-    for subject in harness_names("minerva_math", "minerva_math_"):
-        if "500" not in subject:
-            _put(data / "EleutherAI/hendrycks_math" / subject, [problem] * 3, ("train", "test"))
+    for subject in MATH_SUBJECTS:
+        _put(data / "EleutherAI/hendrycks_math" / subject, [problem] * 3, ("train", "test"))
     for name in harness_names("bbh/cot_fewshot", ""):
         _put(data / "SaylorTwift/bbh" / name, [{"input": "not True is", "target": "False"}] * 3, ("test",))
     add = {"text": "Add two numbers.", "code": "def add(a, b):\n    return a + b", "test_list": ["assert add(1, 2) == 3"]}
