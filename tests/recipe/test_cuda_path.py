@@ -16,6 +16,11 @@ LAYOUTS = (
 )  # not cp: upstream pins an index in memory, which the driver does. fmt: skip
 
 
+GPU_BACKENDS = (
+    "attention=transformer_engine", "attention=flash_attn", "adam=apex", "adam=transformer_engine", "adam=deepspeed",
+)  # fmt: skip
+
+
 def run(*layouts: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "ignore", "-m", "tests.recipe.cuda_forward", *layouts]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -49,9 +54,7 @@ def test_a_step_on_the_gpu_is_that_of_the_cpu() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    "backend", ["attention=transformer_engine", "attention=flash_attn", "adam=apex", "adam=transformer_engine", "adam=deepspeed"]
-)
+@pytest.mark.parametrize("backend", GPU_BACKENDS)
 def test_gpu_backends_step_like_the_others(backend: str) -> None:
     plain, other = (
         subprocess.run([sys.executable, "-W", "ignore", "-m", "tests.recipe.one_step", "cuda", *extra], capture_output=True,
