@@ -99,6 +99,10 @@ def exits(one: Submitted) -> list[int | None]:
     return [end.exit_code if (end := attempt.ended()) else -1 for attempt in attempts_of(one.run)]
 
 
+def wait_for_second_attempt(one: Submitted) -> None:
+    until(lambda: any(attempt.number == 2 and attempt.started() for attempt in attempts_of(one.run)), "started again", one, 180)
+
+
 @contextmanager
 def killed(cluster: Cluster, node: str) -> Iterator[None]:
     """A node dies with all its tasks, and is back after the block."""

@@ -7,7 +7,7 @@ import pytest
 from launch.chain import resume_chain
 from launch.supervise.attempts import attempts_of
 from recipe.rundir import read_jsonl
-from tests.launch.slurm.conftest import Submitted, exits, killed, until
+from tests.launch.slurm.conftest import Submitted, exits, killed, until, wait_for_second_attempt
 from tests.slurm_cluster.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -63,7 +63,7 @@ def test_node_killed_in_mid_step(submit_real: Submit, undisturbed: list, cluster
     one = submit_real(num_steps=STEPS, pace_s=1, **TWO_NODES)
     one.wait_for_step(14)
     with killed(cluster, attempts_of(one.run)[0].started().nodes[1]):
-        until(lambda: len(attempts_of(one.run)) == 2, "started again", one, 120)
+        wait_for_second_attempt(one)
         one.wait_for_state("finished")
     assert attempts_of(one.run)[1].started().tokens == 10 * 1024
     assert one.losses() == undisturbed
@@ -76,7 +76,7 @@ def test_node_killed_during_a_checkpoint(submit_real: Submit, undisturbed: list,
     half = one.run.checkpoints / f".{one.run.checkpoint('stable', 20 * 1024).name}.attempt1.tmp"
     until(half.is_dir, "a checkpoint begins", one, 60)
     with killed(cluster, attempts_of(one.run)[0].started().nodes[0]):
-        until(lambda: len(attempts_of(one.run)) == 2, "started again", one, 120)
+        wait_for_second_attempt(one)
         assert attempts_of(one.run)[1].started().tokens == 10 * 1024
         one.wait_for_state("finished")
     assert one.losses() == undisturbed
@@ -133,7 +133,7 @@ def test_stale_ranks_cannot_write(submit_real: Submit, undisturbed: list, cluste
     node = attempts_of(one.run)[0].started().nodes[0]
     cluster.kill_slurmd(node)
     try:
-        until(lambda: len(attempts_of(one.run)) == 2, "started again elsewhere", one, 120)
+        wait_for_second_attempt(one)
         log = attempts_of(one.run)[0].rank_logs()[0]
         until(lambda: "attempt 1: attempt 2 has taken over" in log.read_text(), "the old ranks stop", one, 60)
         one.wait_for_state("finished")

@@ -15,7 +15,7 @@ import pytest
 from launch.chain import cancel_run, resume_chain
 from launch.supervise.attempts import attempts_of, checkpoint_tokens
 from recipe.rundir import read_json
-from tests.launch.slurm.conftest import ROOT, Submitted, exits, killed, until, windtunnel
+from tests.launch.slurm.conftest import ROOT, Submitted, exits, killed, until, wait_for_second_attempt, windtunnel
 from tests.slurm_cluster.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -106,7 +106,7 @@ def test_node_lost_in_mid_step(submit: Submit, expected: list, cluster: Cluster)
     one.wait_for_step(5)
     nodes = attempts_of(one.run)[0].started().nodes
     with killed(cluster, nodes[1]):
-        until(lambda: len(attempts_of(one.run)) == 2, "started again", one, 120)
+        wait_for_second_attempt(one)
         assert nodes[1] not in attempts_of(one.run)[1].started().nodes
         assert attempts_of(one.run)[1].started().tokens >= 4 * 64
         one.wait_for_state("finished")
@@ -118,7 +118,7 @@ def test_node_of_the_batch_script_lost(submit: Submit, expected: list, cluster: 
     one.wait_for_step(5)
     nodes = attempts_of(one.run)[0].started().nodes
     with killed(cluster, nodes[0]):
-        until(lambda: len(attempts_of(one.run)) == 2, "started again", one, 120)
+        wait_for_second_attempt(one)
         one.wait_for_state("finished")
     assert one.losses() == expected
     assert exits(one) == [None, 0]
@@ -131,7 +131,7 @@ def test_stale_ranks_cannot_write(submit: Submit, expected: list, cluster: Clust
     node = attempts_of(one.run)[0].started().nodes[0]
     cluster.kill_slurmd(node)
     try:
-        until(lambda: len(attempts_of(one.run)) == 2, "started again elsewhere", one, 120)
+        wait_for_second_attempt(one)
         one.wait_for_state("finished")
         assert one.losses() == expected
         until(lambda: "fenced" in attempts_of(one.run)[0].rank_logs()[0].read_text(), "fenced", one, 30)
