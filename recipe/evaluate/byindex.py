@@ -8,7 +8,7 @@ import numpy as np
 from data_prep.tokenizer import Tokenizer
 from recipe.errors import RecipeError
 from recipe.evaluate.live import Logits, token_nats
-from recipe.evaluate.powerlaw import fit, loss_by_index
+from recipe.evaluate.powerlaw import FitError, fit, loss_by_index
 
 MAX_WINDOWS = 2000
 
@@ -26,15 +26,16 @@ def text_windows(path: Path, tokenizer: Tokenizer, *, seq_length_tokens: int) ->
 
 
 def loss_curve(logits: Logits, windows: np.ndarray) -> dict[str, Any]:
-    """Mean loss and its standard error at each index, the fit and its 95 % intervals, as JSON.
+    """Mean loss and its standard error at each index, the fit and its 95 % intervals (or why there is none), as JSON.
 
     Index t counts the tokens that the prediction could look at, from 1; windows are int64 [n, seq + 1].
     """
     windows = windows[:MAX_WINDOWS]
     mean, error = loss_by_index(token_nats(logits, windows))
-    index = np.arange(1, len(mean) + 1)
-    law = fit(index, mean, error=error)
-    return {
-        "num_windows": len(windows), "index": index.tolist(), "loss_nats": mean.tolist(), "error_nats": error.tolist(),
-        "fit": law.as_dict(),
-    }
+    index = np.arange(1.0, len(mean) + 1)
+    places = index.astype(int).tolist()
+    curve = {"num_windows": len(windows), "index": places, "loss_nats": mean.tolist(), "error_nats": error.tolist()}
+    try:
+        return curve | {"fit": fit(index, mean, error=error).as_dict()}
+    except FitError as failure:  # context helps a model little before it has learned to use it
+        return curve | {"fit": None, "why": str(failure)}

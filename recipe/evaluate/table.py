@@ -40,7 +40,7 @@ def columns_of(results: Sequence[dict[str, Any]]) -> dict[str, str]:
         heads |= {f"{name} nats": f"{name}\nnats" for name in result.get("sources", {})}
         heads |= {f"{name} %": f"{name}\n%" for name, row in scored(result).items() if "value" in row}
         heads |= {"ECE": "ECE"} if "calibration" in result else {}
-        heads |= {"b": "b\n(t → ∞)"} if "by_index" in result else {}
+        heads |= {"b": "b\n(t → ∞)"} if "by_index" in result and result["by_index"]["fit"] else {}
     return heads
 
 
@@ -50,7 +50,7 @@ def cells_of(result: dict[str, Any]) -> dict[str, str]:
     cells |= {f"{name} %": f"{100 * row['value']:.2f}" for name, row in scored(result).items() if "value" in row}
     if "calibration" in result:
         cells["ECE"] = f"{result['calibration']['ece']:.3f}"
-    if "by_index" in result:
+    if "by_index" in result and result["by_index"]["fit"]:
         cells["b"] = f"{result['by_index']['fit']['b']:.3f}"
     return cells
 
@@ -84,8 +84,9 @@ def _show_one(result: dict[str, Any]) -> None:
             table.add_row(*shares, f"{one['confidence']:.3f}", f"{one['accuracy']:.3f}")
         console.print(table)
         print(f"accuracy {found['accuracy']:.4f}, ECE {found['ece']:.4f}, {found['num_questions']} questions")
-    if "by_index" in result:
-        law = result["by_index"]["fit"]
+    if "by_index" in result and not (law := result["by_index"]["fit"]):
+        print(f"loss by token index: {result['by_index']['why']}")
+    elif "by_index" in result:
         parts = [f"{name} = {law[name]:.4g} ({low:.4g} to {high:.4g})"
                  for name in "abc" for low, high in [law[f"{name}_interval"]]]
         print(f"loss by token index: L(t) = b + (t/c)^a with {', '.join(parts)}; residual {law['residual']:.4f} nats")

@@ -70,9 +70,9 @@ def _reliability(run: str, result: dict[str, Any]) -> Reliability:
 
 
 def index_curves(views: Sequence[RunView]) -> list[IndexCurve]:
-    """Of each run's last loss by token index."""
+    """Of each run's last loss by token index, where a power law could be fitted."""
     found = [(view, view.results("by-index")) for view in views]
-    return [_index_curve(view.name, results[-1]) for view, results in found if results]
+    return [_index_curve(view.name, results[-1]) for view, results in found if results and results[-1]["by_index"]["fit"]]
 
 
 def _index_curve(run: str, result: dict[str, Any]) -> IndexCurve:
