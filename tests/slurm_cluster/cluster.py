@@ -85,6 +85,11 @@ class Cluster:
             command = ["unshare", *flags, "sh", "-c", setup, "sh", str(self.layout.hosts), node, *command]
         self._launch(node, command)
 
+    def revive_node(self, node: str) -> None:
+        """A node that died is back, and the controller gives it work again."""
+        self.start_node(node)
+        self._await("slurmctld", self._all_nodes_up)
+
     def kill_node(self, node: str) -> None:
         """The whole machine dies at once: slurmd, step daemons, tasks."""
         self._end(node, signal.SIGKILL)

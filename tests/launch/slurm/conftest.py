@@ -110,7 +110,7 @@ def killed(cluster: Cluster, node: str) -> Iterator[None]:
     try:
         yield
     finally:
-        cluster.start_node(node)
+        cluster.revive_node(node)
 
 
 def windtunnel(*arguments: str, cwd: Path = ROOT, timeout_s: float = 120) -> subprocess.CompletedProcess:

@@ -116,6 +116,7 @@ def test_fewer_nodes_after_a_loss(submit_real: Submit, undisturbed: list, cluste
     blocker = cluster.run(["sbatch", "--parsable", "-w", "node3,node4", "--exclusive", "--wrap", "sleep 600"]).stdout.strip()
     one = submit_real(num_steps=STEPS, pace_s=1, min_nodes=1, **TWO_NODES)
     one.wait_for_step(14)
+    assert attempts_of(one.run)[0].started().nodes == ["node1", "node2"]
     with killed(cluster, attempts_of(one.run)[0].started().nodes[1]):
         one.wait_for_state("finished")
     cluster.run(["scancel", blocker])
@@ -139,7 +140,7 @@ def test_stale_ranks_cannot_write(submit_real: Submit, undisturbed: list, cluste
         one.wait_for_state("finished")
     finally:
         cluster.kill_node(node)
-        cluster.start_node(node)
+        cluster.revive_node(node)
     assert one.losses() == undisturbed
 
 

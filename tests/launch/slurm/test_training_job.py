@@ -137,7 +137,7 @@ def test_stale_ranks_cannot_write(submit: Submit, expected: list, cluster: Clust
         until(lambda: "fenced" in attempts_of(one.run)[0].rank_logs()[0].read_text(), "fenced", one, 30)
     finally:
         cluster.kill_node(node)
-        cluster.start_node(node)
+        cluster.revive_node(node)
 
 
 def test_fewer_nodes_where_the_recipe_allows(submit: Submit, cluster: Cluster) -> None:
