@@ -42,6 +42,7 @@ def test_preempted_by_a_higher_partition(
     one = submit_real(num_steps=STEPS, exclusive=True, pace_s=1, tasks=tasks, environment={"LEAVE_WITH": str(leave_with)})
     one.wait_for_step(5)
     cluster.run(["sbatch", "-p", "urgent", "-N4", "--exclusive", "--wrap", "sleep 3"])
+    until(lambda: one.status().state == "requeued", "requeued", one, 120)
     one.wait_for_state("finished")
     assert exits(one) == [75, 0]
     assert one.losses() == undisturbed
@@ -50,10 +51,12 @@ def test_preempted_by_a_higher_partition(
 def test_scancel_and_resume(submit_real: Submit, undisturbed: list, cluster: Cluster) -> None:
     one = submit_real(num_steps=STEPS, pace_s=0.5)
     one.wait_for_step(5)
-    cluster.run(["scancel", one.job])
-    one.wait_for_state("cancelled")
+    first = one.job
+    cluster.run(["scancel", first])
+    assert "windtunnel resume" in one.wait_for_state("cancelled").detail
     assert exits(one) == [75]
     resume_chain(one.run)
+    assert one.job != first
     one.wait_for_state("finished")
     assert exits(one) == [75, 0]
     assert one.losses() == undisturbed

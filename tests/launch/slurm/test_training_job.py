@@ -1,6 +1,6 @@
-"""Training jobs on a real cluster: time limits, preemption, cancel, lost nodes, restarts of the controller.
+"""Training jobs on a real cluster with a program of a second in the trainer's place: ends, diagnoses, what a person sees.
 
-In every case the loss trace must be that of an undisturbed run, bit for bit.
+What happens to real training is in `test_real_training.py`.
 """
 
 import os
@@ -57,33 +57,6 @@ def test_time_limit_requeues(submit: Submit, expected: list) -> None:
     assert len({attempt.job for attempt in attempts_of(one.run)}) == 1  # the job keeps its id
 
 
-@pytest.mark.parametrize("tasks", ["per_process", "per_node"])
-def test_preempted_by_a_higher_partition(submit: Submit, expected: list, cluster: Cluster, tasks: str) -> None:
-    one = submit(num_nodes=2, min_nodes=2, tiny=SLOW | RARE, exclusive=True, tasks=tasks)
-    one.wait_for_step(3)
-    urgent = cluster.run(["sbatch", "--parsable", "-p", "urgent", "-N4", "--exclusive", "--wrap", "sleep 5"]).stdout.strip()
-    until(lambda: 75 in exits(one), "left with a checkpoint", one, 60)
-    until(lambda: one.status().state in ("requeued", "running", "finished"), "requeued", one, 60)
-    one.wait_for_state("finished")
-    assert exits(one) == [75, 0]
-    assert one.losses() == expected
-    assert "COMPLETED" in cluster.run(["scontrol", "show", "job", urgent]).stdout
-
-
-def test_scancel_is_not_requeued_and_resume_goes_on(submit: Submit, expected: list, cluster: Cluster) -> None:
-    one = submit(tiny=SLOW | RARE)
-    one.wait_for_step(3)
-    first = one.job
-    assert cluster.run(["scancel", first]).returncode == 0
-    status = one.wait_for_state("cancelled")
-    assert "windtunnel resume" in status.detail
-    assert exits(one) == [75]
-    assert resume_chain(one.run) == 0
-    assert one.job != first
-    one.wait_for_state("finished")
-    assert one.losses() == expected
-
-
 def test_cancel_while_pending_and_while_running(submit: Submit, expected: list, cluster: Cluster) -> None:
     blocker = cluster.run(["sbatch", "--parsable", "-N4", "--exclusive", "--wrap", "sleep 300"]).stdout.strip()
     one = submit(exclusive=True, tiny=SLOW | RARE)
@@ -101,18 +74,6 @@ def test_cancel_while_pending_and_while_running(submit: Submit, expected: list, 
     assert one.losses() == expected
 
 
-def test_node_lost_in_mid_step(submit: Submit, expected: list, cluster: Cluster) -> None:
-    one = submit(num_nodes=2, tiny=SLOW | {"TINY_EVERY": "2"})
-    one.wait_for_step(5)
-    nodes = attempts_of(one.run)[0].started().nodes
-    with killed(cluster, nodes[1]):
-        wait_for_second_attempt(one)
-        assert nodes[1] not in attempts_of(one.run)[1].started().nodes
-        assert attempts_of(one.run)[1].started().tokens >= 4 * 64
-        one.wait_for_state("finished")
-    assert one.losses() == expected
-
-
 def test_node_of_the_batch_script_lost(submit: Submit, expected: list, cluster: Cluster) -> None:
     one = submit(num_nodes=2, tiny=SLOW | {"TINY_EVERY": "2"})
     one.wait_for_step(5)
@@ -124,22 +85,6 @@ def test_node_of_the_batch_script_lost(submit: Submit, expected: list, cluster: 
     assert exits(one) == [None, 0]
 
 
-def test_stale_ranks_cannot_write(submit: Submit, expected: list, cluster: Cluster) -> None:
-    """A node loses its network: its ranks live on, the job starts again elsewhere, the old ranks end at their next write."""
-    one = submit(tiny={"TINY_EVERY": "2", "TINY_STEP_S": "3"})
-    one.wait_for_step(4)
-    node = attempts_of(one.run)[0].started().nodes[0]
-    cluster.kill_slurmd(node)
-    try:
-        wait_for_second_attempt(one)
-        one.wait_for_state("finished")
-        assert one.losses() == expected
-        until(lambda: "fenced" in attempts_of(one.run)[0].rank_logs()[0].read_text(), "fenced", one, 30)
-    finally:
-        cluster.kill_node(node)
-        cluster.revive_node(node)
-
-
 def test_fewer_nodes_where_the_recipe_allows(submit: Submit, cluster: Cluster) -> None:
     blocker = cluster.run(["sbatch", "--parsable", "-N3", "--exclusive", "--wrap", "sleep 300"]).stdout.strip()
     one = submit(num_nodes=4, min_nodes=1)
@@ -147,20 +92,6 @@ def test_fewer_nodes_where_the_recipe_allows(submit: Submit, cluster: Cluster) -
     cluster.run(["scancel", blocker])
     assert attempts_of(one.run)[0].started().world_size == 2
     assert status.step == 30
-
-
-def test_controller_restarts_under_a_running_job(submit: Submit, expected: list, cluster: Cluster) -> None:
-    one = submit(tiny=SLOW)
-    one.wait_for_step(2)
-    cluster.stop_controller()
-    status = one.status()
-    assert "SLURM doesn't answer" in status.detail
-    assert status.step >= 2
-    cluster.start_controller()
-    assert one.wait_for_state("running", timeout_s=30).detail.startswith("train: on node")
-    one.wait_for_state("finished")
-    assert exits(one) == [0]
-    assert one.losses() == expected
 
 
 def test_three_attempts_without_progress_stop(submit: Submit) -> None:
@@ -177,13 +108,6 @@ def test_bad_input_stops_at_once(submit: Submit) -> None:
     one = submit(tiny={"TINY_EXIT": "2"})
     assert "bad input" in one.wait_for_state("failed").detail
     assert exits(one) == [2]
-
-
-def test_two_runs_side_by_side(submit: Submit, expected: list) -> None:
-    both = [submit("a"), submit("b")]
-    for one in both:
-        one.wait_for_state("finished")
-        assert one.losses() == expected
 
 
 def test_unfit_nodes_are_named_and_excluded(submit: Submit) -> None:
