@@ -14,7 +14,7 @@ from data_prep.atomic import sync_folder, write_json
 from data_prep.tokenizer import JSON_NAME, MODEL_NAME, load_tokenizer
 from recipe.checkpoint.format import FORMAT, INDEX, KINDS, MANIFEST, STATE, ParameterInfo, PieceInfo, digest
 from recipe.config import ModelConfig, MupConfig, RunConfig
-from recipe.data import find_tokenizer
+from recipe.data import prepare_tokenizer
 from recipe.errors import CheckpointError
 from recipe.export.from_hf import ImportedReader
 from recipe.export.llama import correspondences, megatron_shape
@@ -90,17 +90,19 @@ def check_tensors(reader: ImportedReader) -> None:
 
 
 def check_tokenizer(config: RunConfig, folder: Path, *, data_dir: Path | str) -> None:
-    """Raises `CheckpointError` where the tokenizer beside the checkpoint isn't the recipe's: ids would mean something else."""
+    """Raises `CheckpointError` where the tokenizer beside the checkpoint isn't the recipe's: ids would mean something else.
+
+    The recipe's is trained where it isn't there yet: only then is it known.
+    """
     path = tokenizer_file(folder)
     if path is None:
         return
-    theirs, ours = load_tokenizer(path), find_tokenizer(config, data_dir=data_dir)
-    if ours is None or theirs.sha256 != ours.sha256:
+    theirs, ours = load_tokenizer(path), prepare_tokenizer(config, data_dir=data_dir)
+    if theirs.sha256 != ours.sha256:
         kind = "file" if path.name == MODEL_NAME else "huggingface"
-        instead = f"the recipe's {ours.hash12}" if ours else "the recipe would train its own"
         raise CheckpointError(
-            f"{path}: the checkpoint's tokenizer is {theirs.hash12}, {instead}: every id would mean something else; "
-            f'--adopt takes it, or write: -o "tokenizer={{kind: {kind}, path: {path}}}"'
+            f"{path}: the checkpoint's tokenizer is {theirs.hash12}, the recipe's {ours.hash12}: every id would mean something "
+            f'else; --adopt takes it, or write: -o "tokenizer={{kind: {kind}, path: {path}}}"'
         )
 
 
