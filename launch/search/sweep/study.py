@@ -82,10 +82,8 @@ class Sweep:
         return min((runs for runs in self.finals if runs), key=mean_loss)
 
     def noise(self) -> float:
-        """Standard deviation between seeds, pooled over anchors and finalists."""
-        groups = [[one.loss for one in runs] for runs in (*self.anchors, *self.finals) if len(runs) > 1]
-        freedom = sum(len(group) - 1 for group in groups)
-        return (sum(statistics.variance(group) * (len(group) - 1) for group in groups) / freedom) ** 0.5 if freedom else 0.0
+        """Standard deviation between seeds where it decides: pooled over the finalists and the recipe as it is."""
+        return pooled_sd([self.anchors[0], *self.finals])
 
     def _explore(self) -> None:
         spec = self.spec
@@ -146,6 +144,14 @@ class Sweep:
         )  # fmt: skip
         self._number += 1
         return trial
+
+
+def pooled_sd(groups: list[list[Result]]) -> float:
+    """Standard deviation within groups of equal trials with different seeds."""
+    losses = [[one.loss for one in runs] for runs in groups if len(runs) > 1]
+    freedom = sum(len(group) - 1 for group in losses)
+    squares = sum(statistics.variance(group) * (len(group) - 1) for group in losses)
+    return (squares / freedom) ** 0.5 if freedom else 0.0
 
 
 def mean_loss(runs: list[Result]) -> float:
