@@ -34,7 +34,8 @@ class NativeJsonl:
         raw = padded(lines)
         if len(self._blob) < len(raw):
             self._blob = np.empty(len(raw) + len(raw) // 4, dtype=np.uint8)
-        most_documents = lines.count(b"\n") + 1
+        # a line is a byte at least; counting them pays only where one line is huge, since untouched pages cost nothing
+        most_documents = len(lines) if len(lines) <= 1 << 22 else lines.count(b"\n") + 1
         if len(self._keys) < most_documents:
             size = most_documents + most_documents // 4
             self._offsets, self._keys = np.empty(size + 1, dtype=np.int64), np.empty(size, dtype=np.uint64)

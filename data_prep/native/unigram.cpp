@@ -178,7 +178,7 @@ class UnigramEncoder final : public Encoder {
   UnigramEncoder(Vocabulary vocabulary, int log2_lines) : vocabulary_(std::move(vocabulary)) {
     line_mask_ = (1ULL << log2_lines) - 1;
     lines_ = static_cast<Line*>(allocate_table(sizeof(Line) * (line_mask_ + 1)));
-    long_mask_ = (1ULL << std::max(4, log2_lines - 5)) - 1;
+    long_mask_ = (1ULL << std::max(4, log2_lines - 3)) - 1;
     long_ = static_cast<Long*>(allocate_table(sizeof(Long) * (long_mask_ + 1)));
     float largest = std::fabs(vocabulary_.unknown_score);
     for (float score : vocabulary_.scores) largest = std::max(largest, std::fabs(score));

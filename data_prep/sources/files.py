@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 import queue
 import threading
@@ -82,15 +81,12 @@ def is_damage(error: Exception) -> bool:
 
 def read_up_to(file: BinaryIO, amount: int) -> bytes:
     """Reads ``amount`` bytes, fewer only at the end (raw and compressed streams may give less a call)."""
-    parts = io.BytesIO()
-    left = amount
-    while left > 0:
-        part = file.read(left)
-        if not part:
-            break
-        parts.write(part)
-        left -= len(part)
-    return parts.getvalue()
+    parts = [file.read(amount)]
+    left = amount - len(parts[0])
+    while left > 0 and parts[-1]:
+        parts.append(file.read(left))
+        left -= len(parts[-1])
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def line_blocks(path: Path | str, *, start: int, end: int, block_bytes: int) -> Iterator[tuple[int, bytes]]:
