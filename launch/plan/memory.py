@@ -141,14 +141,18 @@ def _activations(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.
 
 
 def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> np.ndarray:
-    """What a stage keeps besides its layers: its output for each microbatch in flight; on the last stage the final norm."""
+    """What a stage keeps besides its layers: the output of each microbatch in flight, or under the interleaved schedule of each
+    chunk in flight (but the model's last); on the last stage the final norm.
+    """
     tokens = layouts.mbs * shape.seq_tokens / layouts.cp
     n = np.where(layouts.sp > 0, layouts.tp, 1)
     last = stage == layouts.pp - 1
-    flying = np.minimum(layouts.num_microbatches, layouts.pp - stage) * layouts.vp
-    width = engine.value_bytes
-    kept = np.where(last, (engine.norm_bytes + width) * shape.hidden + 4, width * shape.hidden * flying)
-    return tokens * kept / n
+    layers = np.maximum(1, layers_at(shape, layouts, engine, stage))
+    flying = layers_in_flight(shape, layouts, engine, stage) * layouts.vp / layers
+    flying = np.where(last, flying * (layouts.vp - 1) / layouts.vp, flying)
+    outputs = engine.value_bytes * shape.hidden * flying
+    norm = np.where(last, (engine.norm_bytes + engine.value_bytes) * shape.hidden + 4, 0.0)
+    return tokens * (outputs + norm) / n
 
 
 def _transient(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
