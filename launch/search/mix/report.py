@@ -62,7 +62,7 @@ def conclusion(found: MixStudy) -> str:
     chance = chance_random_is_better(decision.forms["process"], found.simplex, x)
     sentences.append(f"Of random mixes, {100 * chance:.1f} % are predicted to be better.")
     if found.confirmed:
-        for arm in ("proportional", "prior"):
+        for arm in [one for one in found.arms if one != name]:
             mean, error = paired(found.confirmed[name], found.confirmed[arm])
             word = "beats" if mean > 2 * error else "loses to" if mean < -2 * error else "is not told from"
             sentences.append(
