@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from recipe.checkpoint.reader import CheckpointReader
+from recipe.errors import CheckpointError
 from recipe.evaluate.checkpoints import find_checkpoint
-from recipe.export.import_hf import MAX_FILE_BYTES, STAGE
+from recipe.export.from_hf import open_huggingface
+from recipe.export.import_hf import MAX_FILE_BYTES, STAGE, check_tensors, check_tokenizer, write_imported
+from recipe.load import load_recipe
+from recipe.prepare import create_run
 from recipe.rundir import RunDir, read_jsonl
 from tests.recipe.export.test_export import RECIPE, run_command, trained  # noqa: F401 - a fixture
 
@@ -61,6 +65,7 @@ def plain_llama(folder: Path, *, vocab_size: int = 400, **shape: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_llama_is_adopted_and_exported_again_with_the_same_bits(
     recipe: Path, trained: RunDir, tmp_path: Path  # noqa: F811
 ) -> None:
@@ -86,49 +91,41 @@ def test_another_model_is_refused_with_every_difference(recipe: Path, trained: R
 
 
 def test_another_tokenizer_is_refused(minicpm: Path, recipe: Path, trained: RunDir, tmp_path: Path) -> None:  # noqa: F811
-    other = tmp_path / "other"
+    other, config = tmp_path / "other", load_recipe(str(recipe))
     shutil.copytree(minicpm, other)
+    check_tokenizer(config, other, data_dir=trained.root.parent / "data")
     with (other / "tokenizer.model").open("ab") as file:
         file.write(b"\x12\x00")  # an empty trainer spec more: another file, the same pieces
-    done = run_import(other, recipe, trained)
-    assert done.returncode == 2
-    assert "every id would mean something else" in done.stderr
-    assert not recipe.with_name("run").exists()
+    with pytest.raises(CheckpointError, match="every id would mean something else"):
+        check_tokenizer(config, other, data_dir=trained.root.parent / "data")
 
 
-def test_partial_checkpoints_are_refused_by_name(minicpm: Path, recipe: Path, trained: RunDir, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model.layers.1.mlp.up_proj.weight": None}, "the first is model.layers.1.mlp.up_proj.weight"),
+        ({"extra": torch.zeros(1)}, "the first is extra"),
+        ({"model.norm.weight": torch.ones(7)}, r"model.norm.weight \(7,\)"),
+        ({"model.norm.weight": torch.full((32,), torch.nan)}, "model.norm.weight: holds values that aren't finite"),
+    ],
+)
+def test_partial_and_damaged_checkpoints_are_refused_by_name(minicpm: Path, tmp_path: Path, changes: dict, said: str) -> None:
     from safetensors.torch import load_file, save_file
 
-    tensors = load_file(minicpm / "model.safetensors")
-    for change, said in (
-        (lambda held: held.pop("model.layers.1.mlp.up_proj.weight"), "the first is model.layers.1.mlp.up_proj.weight"),
-        (lambda held: held.update(extra=torch.zeros(1)), "the first is extra"),
-        (lambda held: held.update({"model.norm.weight": torch.ones(7)}), "model.norm.weight (7,)"),
-        (lambda held: held.update({"model.norm.weight": torch.full((32,), torch.nan)}), "model.norm.weight: holds values"),
-    ):
-        broken = tmp_path / "broken"
-        shutil.copytree(minicpm, broken)
-        held = dict(tensors)
-        change(held)
-        save_file(held, broken / "model.safetensors")
-        done = run_import(broken, recipe, trained)
-        assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
-        assert not recipe.with_name("run").exists()
-        shutil.rmtree(broken)
+    broken = tmp_path / "broken"
+    shutil.copytree(minicpm, broken)
+    held = {**load_file(minicpm / "model.safetensors"), **changes}
+    save_file({name: tensor for name, tensor in held.items() if tensor is not None}, broken / "model.safetensors")
+    with pytest.raises(CheckpointError, match=said):
+        check_tensors(open_huggingface(broken))
 
 
 def test_large_checkpoints_are_written_in_several_files(
     minicpm: Path, recipe: Path, trained: RunDir, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:
-    from recipe.config import RunConfig
-    from recipe.export.from_hf import open_huggingface
-    from recipe.export.import_hf import write_imported
-    from recipe.prepare import create_run
-
     assert MAX_FILE_BYTES == 4 * 2**30
     monkeypatch.setattr("recipe.export.import_hf.MAX_FILE_BYTES", 100_000)
-    config = RunConfig.model_validate(json.loads(recipe.read_text()))
-    run = create_run(config, recipe.with_name("run"), world_size=1, data_dir=trained.root.parent / "data")
+    run = create_run(load_recipe(str(recipe)), recipe.with_name("run"), world_size=1, data_dir=trained.root.parent / "data")
     reader = open_huggingface(minicpm)
     folder = write_imported(reader, run)
     assert len(list(folder.glob("*.safetensors"))) > 2
