@@ -84,6 +84,7 @@ bench-start: env  ## time and memory to the first batch against GPTDataset, up t
 	$(BIN)/python -W ignore -m tests.bench.bench_start
 
 bench-data: env  ## the binarizer, as paired ratios: make bench-data CORPUS=dir
+	$(BIN)/pip install -q -e '.[bench]' --no-build-isolation
 	$(BIN)/python -m tests.bench.bench_data $(if $(CORPUS),--corpus $(CORPUS))
 
 bench-dedup: env  ## deduplication against datatrove, as paired ratios
