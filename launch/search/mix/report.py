@@ -4,6 +4,7 @@ import shlex
 
 import numpy as np
 import yaml
+from scipy import stats
 
 from data_prep.atomic import write_text
 from launch.search.folder import FILES, Study
@@ -64,7 +65,8 @@ def conclusion(found: MixStudy) -> str:
     if found.confirmed:
         for arm in [one for one in found.arms if one != name]:
             mean, error = paired(found.confirmed[name], found.confirmed[arm])
-            word = "beats" if mean > 2 * error else "loses to" if mean < -2 * error else "is not told from"
+            sure = error * float(stats.t.ppf(0.95, len(found.confirmed[name]) - 1))
+            word = "beats" if mean > sure else "loses to" if mean < -sure else "can't be told from"
             sentences.append(
                 f"On a model {found.spec.confirm_width} times as wide, {len(found.confirmed[name])} seeds, {_arm(name)} {word} "
                 f"the {arm} one: {mean:+.4f} ± {error:.4f}."

@@ -35,7 +35,7 @@ def _panel(axes: "Axes", analysis: Analysis, index: int) -> None:
     dimension, region = analysis.dimensions[index], analysis.region[index]
     values = np.array([one.trial.point[dimension.key] for one in analysis.scored], dtype=float)
     losses = np.array([one.loss for one in analysis.scored])
-    top = np.quantile(losses, 0.9)
+    top = np.quantile([one.loss for one in analysis.scored if one.status == "done"], 0.97)
     shown = losses <= top
     axes.scatter(values[shown], losses[shown], s=60 * _density(analysis.x[shown, index], losses[shown]), color=BLUE, alpha=0.35)
     axes.scatter(values[shown], losses[shown], s=6, color=BLUE)

@@ -41,7 +41,7 @@ def conclusion(analysis: Analysis) -> str:
         f"per token against {recipe:.4f} for the recipe as it was (seeds differ by {analysis.noise:.4f})."
     ]
     if gain <= analysis.margin:
-        sentences.append("That is no more than the noise: the study found nothing better than the recipe.")
+        sentences.append("That is no more than the noise: the study found nothing better than the recipe, whose values stay.")
     matters = [f"{one.dimension.name} between {one.low:g} and {one.high:g}" for one in analysis.region if one.matters]
     free = [one.dimension.name for one in analysis.region if not one.matters]
     sentences.append(f"The region that can't be told from the best: {'; '.join(matters) or 'everything that was searched'}.")
@@ -67,10 +67,12 @@ def proposal(analysis: Analysis, *, folder: Path) -> str:
     """A fragment of a recipe, with its evidence as comments."""
     content: dict[str, dict[str, object]] = {}
     sweep = analysis.sweep
+    better = mean_loss(sweep.anchors[0]) - mean_loss(sweep.best()) > analysis.margin
+    point = analysis.chosen.trial.point if better else sweep.anchors[0][0].trial.point  # on a tie nothing changes
     lines = [f"# Proposed by the study in {folder.name}: {len(sweep.explored)} trials on {sweep.config.name}."]
     for one in analysis.region:
         section, _, key = one.dimension.key.rpartition(".")
-        value = analysis.chosen.trial.point[one.dimension.key]
+        value = point[one.dimension.key]
         content.setdefault(section, {})[key] = value
         lines.append(f"# {one.dimension.key}: {value:g}, as good from {one.low:g} to {one.high:g}{_remark(one)}")
     best, recipe = mean_loss(sweep.best()), mean_loss(sweep.anchors[0])
@@ -95,7 +97,7 @@ def _readme(analysis: Analysis, said: str, *, command: list[str]) -> str:
     anchors = ", ".join(f"{pooled_sd([runs]):.4f} at a loss of {mean_loss(runs):.3f}" for runs in sweep.anchors if runs)
     lines += [f"Trials: {told}. Noise between seeds, from the recipe to middling points: {anchors};", ""]
     lines[-1:] = [f"among the best and the recipe, which is what counts: {analysis.noise:.4f} nats per token.", ""]
-    lines += ["| key | importance | chosen | as good from | to |", "|---|---|---|---|---|"]
+    lines += ["| key | importance | best finalist | as good from | to |", "|---|---|---|---|---|"]
     for one in analysis.region:
         key = one.dimension.key
         share = f"{100 * analysis.importance[key]:.0f} %"
