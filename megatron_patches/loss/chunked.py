@@ -93,9 +93,9 @@ def _from_all(mine: Tensor, group: dist.ProcessGroup) -> Tensor:
     size = dist.get_world_size(group)
     if size == 1:
         return mine[:, None]
-    gathered = mine.new_empty(size, *mine.shape)
+    gathered = mine.new_empty(size * len(mine), mine.shape[1])  # gloo takes the ranks' rows one after the other
     dist.all_gather_into_tensor(gathered, mine, group=group)
-    return gathered.transpose(0, 1)
+    return gathered.view(size, *mine.shape).transpose(0, 1)
 
 
 def _accumulate(total: Tensor, grad: Tensor, x: Tensor) -> None:
