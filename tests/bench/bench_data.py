@@ -39,6 +39,7 @@ RATIO_TO = "megatron"
 FORMATS = (".gz", ".zst", ".parquet")  # of the same text
 CONTENDERS = ("megatron", "datatrove", "plain", "fast", *(f"fast{suffix}" for suffix in FORMATS))
 WORKERS = {"one": 1, "two": 2}
+TRAIN_BYTES = 20_000_000
 PARTS = 8  # shards of the corpus when one process is compared with two
 
 
@@ -205,6 +206,11 @@ def corpus_lines(corpus: Path | None, *, field: str) -> Iterator[bytes]:
                 yield from _usable(line, field=field)
 
 
+def size_bytes(corpus: Path | None) -> int:
+    """Bytes of a folder's files as they lie there; without a folder, enough."""
+    return 1 << 40 if corpus is None else sum(path.stat().st_size for path in corpus.rglob("*") if path.is_file())
+
+
 def _usable(line: bytes, *, field: str) -> Iterator[bytes]:
     """The line if it is a record with a text; Megatron's loop would stop at any other."""
     try:
@@ -215,8 +221,8 @@ def _usable(line: bytes, *, field: str) -> Iterator[bytes]:
         yield (line if field == FIELD else orjson.dumps({FIELD: value[field]})) + b"\n"
 
 
-def slices(lines: Iterator[bytes], *, count: int, size_bytes: int, folder: Path) -> list[Path]:
-    """``count`` files of about ``size_bytes``, of different text; fewer and smaller ones where there is not that much."""
+def slices(lines: Iterator[bytes], *, count: int, slice_bytes: int, folder: Path) -> list[Path]:
+    """``count`` files of about ``slice_bytes``, of different text; fewer and smaller ones where there is not that much."""
     made = []
     for number in range(count):
         path, written = folder / f"slice_{number}.jsonl", 0
@@ -224,11 +230,11 @@ def slices(lines: Iterator[bytes], *, count: int, size_bytes: int, folder: Path)
             for line in lines:
                 file.write(line)
                 written += len(line)
-                if written >= size_bytes:
+                if written >= slice_bytes:
                     break
-        if written >= size_bytes // 2 or (written and not made):
+        if written >= slice_bytes // 2 or (written and not made):
             made.append(path)
-        if written < size_bytes:
+        if written < slice_bytes:
             break
     return made
 
@@ -303,19 +309,21 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def bench_tokenizer(chosen: str, lines: Iterator[bytes], *, vocab_size: int, folder: Path) -> Path:
-    """The model to use: the one given, or one trained on the corpus's first 20 MB (which no round sees)."""
+def bench_tokenizer(chosen: str, corpus: Path | None, lines: Iterator[bytes], *, folder: Path) -> Path:
+    """The model to use: the one given, or one trained on the corpus's beginning, which no round sees."""
     if chosen:
         return load_tokenizer(chosen).path
+    sample_bytes = min(TRAIN_BYTES, size_bytes(corpus) // 4)
 
     def texts() -> Iterator[str]:
-        left = 20_000_000
+        left = sample_bytes
         for line in lines:
             left -= len(line)
             yield orjson.loads(line)[FIELD]
             if left <= 0:
                 return
 
+    vocab_size = max(1000, min(32_000, sample_bytes // 500))
     return train_unigram(texts(), out_dir=folder / "tokenizer", vocab_size=vocab_size).path
 
 
@@ -324,7 +332,6 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="folder of JSON-lines files")
     parser.add_argument("--field", default=FIELD, help="key of the text")
     parser.add_argument("--tokenizer", default="", help="a SentencePiece model; trained on the corpus where absent")
-    parser.add_argument("--vocab-size", type=int, default=32_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slice-mb", type=float, default=50)
     parser.add_argument("--only", default=",".join((*CONTENDERS, *WORKERS)), help="contenders, by comma")
@@ -337,8 +344,10 @@ def main() -> None:
     only = arguments.only.split(",")
     with tempfile.TemporaryDirectory(prefix="bench_data.") as scratch:
         folder, lines = Path(scratch), corpus_lines(arguments.corpus, field=arguments.field)
-        model = bench_tokenizer(arguments.tokenizer, lines, vocab_size=arguments.vocab_size, folder=folder)
-        parts = slices(lines, count=arguments.rounds, size_bytes=int(arguments.slice_mb * 1e6), folder=folder)
+        model = bench_tokenizer(arguments.tokenizer, arguments.corpus, lines, folder=folder)
+        share_bytes = size_bytes(arguments.corpus) * 3 // 4 // arguments.rounds  # the tokenizer took a quarter at most
+        slice_bytes = min(int(arguments.slice_mb * 1e6), share_bytes)
+        parts = slices(lines, count=arguments.rounds, slice_bytes=slice_bytes, folder=folder)
         if not parts:
             raise SystemExit(f"{arguments.corpus}: no record with a text in {arguments.field!r} beyond what the tokenizer took")
         report(parts, model, only=only, folder=folder, rounds=arguments.rounds)
