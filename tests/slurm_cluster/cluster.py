@@ -168,8 +168,8 @@ class Cluster:
         return None
 
     def _all_nodes_up(self) -> bool:
-        lines = self.run(["sinfo", "-h", "-N", "-p", "batch", "-t", "idle,alloc,mix", "-o", "%N"]).stdout.split()
-        return len(set(lines)) == self.layout.num_nodes
+        lines = self.run(["sinfo", "-h", "-N", "-p", "batch", "-t", "idle,alloc,mix", "-o", "%N %t"]).stdout.splitlines()
+        return len([line for line in lines if not line.endswith("*")]) == self.layout.num_nodes  # *: doesn't answer
 
     def _launch(self, name: str, command: list[str]) -> None:
         with open(self.layout.state / "log" / f"{name}.out", "ab") as output:
