@@ -105,7 +105,7 @@ def check(submission: Submission, partitions: dict[str, client.Partition] | None
     ranks = submission.site.processes_per_node
     if place.num_nodes > place.min_nodes * ranks:
         raise ClusterError(
-            f"--nodes {place.num_nodes} --min-nodes {place.min_nodes}: SLURM gives a range of nodes no more of them than its least "
+            f"--nodes {place.num_nodes} --min-nodes {place.min_nodes}: of a range SLURM gives no more nodes than its least "
             f"has tasks ({place.min_nodes * ranks}); --min-nodes {-(-place.num_nodes // ranks)} is the least that works"
         )
     refuse_faults(submission.site, submission.files, num_nodes=place.num_nodes, partitions=partitions)
