@@ -78,6 +78,7 @@ class CheckpointWriter:
     def _check_space(self, parent: Path) -> None:
         """Raises `CheckpointError` where the disk can't hold one more: nothing was removed for it yet."""
         assert self._index is not None
+        parent.mkdir(parents=True, exist_ok=True)
         numel = sum(piece[3] for pieces in self._index["pieces"].values() for piece in pieces)
         needed, free = 4 * len(KINDS) * numel, shutil.disk_usage(parent).free
         if free < needed:
