@@ -41,7 +41,7 @@ def conclusion(analysis: Analysis) -> str:
         f"per token against {recipe:.4f} for the recipe as it was (seeds differ by {analysis.noise:.4f})."
     ]
     if gain <= analysis.margin:
-        sentences.append("That is no more than the noise: the study found nothing better than the recipe, whose values stay.")
+        sentences.append("That is no more than the noise: the study found nothing better than the recipe at this size.")
     matters = [f"{one.dimension.name} between {one.low:g} and {one.high:g}" for one in analysis.region if one.matters]
     free = [one.dimension.name for one in analysis.region if not one.matters]
     sentences.append(f"The region that can't be told from the best: {'; '.join(matters) or 'everything that was searched'}.")
@@ -67,7 +67,10 @@ def proposal(analysis: Analysis, *, folder: Path) -> str:
     """A fragment of a recipe, with its evidence as comments."""
     content: dict[str, dict[str, object]] = {}
     sweep = analysis.sweep
-    better = mean_loss(sweep.anchors[0]) - mean_loss(sweep.best()) > analysis.margin
+    gains = [mean_loss(sweep.anchors[0]) - mean_loss(sweep.best())]
+    if sweep.confirmed:
+        gains.append(mean_loss(sweep.confirmed["recipe"]) - mean_loss(sweep.confirmed["chosen"]))
+    better = gains[-1] > analysis.margin  # the wider model's word counts, where it was asked
     point = analysis.chosen.trial.point if better else sweep.anchors[0][0].trial.point  # on a tie nothing changes
     lines = [f"# Proposed by the study in {folder.name}: {len(sweep.explored)} trials on {sweep.config.name}."]
     for one in analysis.region:
