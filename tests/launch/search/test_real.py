@@ -73,7 +73,7 @@ def test_a_trial_is_the_run_that_train_would_make(tmp_path):
     trained = windtunnel("train", "smallest.yaml", "--processes", "1", "--run-dir", "run", cwd=tmp_path)
     assert trained.wait(timeout=300) == 0
     sweep = windtunnel(
-        "sweep", "smallest.yaml", "--search", "peak_lr=0.002:0.05:log", "--trials", "1", "--seeds", "2", "--finalists", "1",
+        "sweep", "smallest.yaml", "--search", "peak_lr=0.002:0.05:log", "--trials", "4", "--seeds", "2", "--finalists", "1",
         "--out", "study", cwd=tmp_path,
     )  # fmt: skip
     assert sweep.wait(timeout=300) == 0
