@@ -24,6 +24,7 @@ class ExampleTrainer:
     def __init__(self, mup: Mup, seed: int) -> None:
         torch.manual_seed(seed)
         self.training = Training(width=mup.width, depth=mup.depth, heads=mup.width // mup.head_dim)
+        self.training.scheduler.step(2)  # past the warmup: Megatron's first step has lr 0, and so no update to measure
         self.chunks: list[torch.nn.Module] = [self.training.model]
 
     def forward(self, tokens: torch.Tensor) -> None:
@@ -54,7 +55,7 @@ def main() -> None:
                 trainer = ExampleTrainer(mup, seed)
                 batches = coordcheck.text_batches(SETTING, seed=seed)
                 measured.append(coordcheck.measure_one(trainer, batches, axis="width", size=width, seed=seed))
-                # 10 steps: warmup is over, the decay has not begun
+                # warmup is over, the decay has not begun
                 findings += audit(trainer.chunks, trainer.training.optimizer, mup, base_lr=0.01, weight_decay=0.1)
     if torch.distributed.get_rank() == 0:
         found = coordcheck.as_json(base, SETTING, measured, coordcheck.judge(measured))

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from math import isfinite
 
 import pytest
 
@@ -32,5 +33,7 @@ def test_example_trains_with_clipping_and_the_half_life_decay() -> None:
 @pytest.mark.slow
 def test_coordinate_check_on_the_example(kind: str, passes: bool) -> None:
     found = torchrun("example_worker.py", kind, processes=2)
-    assert found["passed"] is passes, found["verdicts"]
+    slopes = {f"{one['module']} {one['quantity']}": one["slope"] for one in found["verdicts"]}
+    assert all(map(isfinite, slopes.values())), slopes
+    assert found["passed"] is passes, slopes
     assert found["audit"] == []

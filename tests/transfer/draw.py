@@ -100,7 +100,8 @@ def readable(summary: dict[str, Any]) -> str:
         ]
         lines += [_row(name, row) for name, group in groups.items() for row in group["curves"]]
         lines.append("")
-    return "\n".join(lines)
+    missing = ", ".join(f"{TITLES[part].lower()} ({count} curves)" for part, count in summary["missing_curves"].items())
+    return "\n".join([*lines, *([f"**Not measured yet**: {missing}."] if missing else [])])
 
 
 def _row(name: str, row: dict[str, Any]) -> str:

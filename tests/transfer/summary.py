@@ -121,6 +121,7 @@ def _scale_depth(groups: Mapping[str, Group]) -> list[str]:
         f"depth {size:g}: " + ", ".join(f"{name.split()[-1]} → {loss:.3f}" for loss, name in sorted(some, key=lambda o: o[1]))
         + f"; best {min(some)[1]}."
         for size, some in sorted(best.items())
+        if len(some) > 1
     ]  # fmt: skip
 
 
