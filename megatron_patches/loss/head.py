@@ -1,12 +1,15 @@
 """A GPTModel that is given labels and a loss mask returns the summed loss, in chunks where that is chosen."""
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from megatron_patches.patch import Patch, Rung
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PATCH = Patch(
     name="loss/chunked",
