@@ -10,7 +10,7 @@ from recipe.config import RunConfig, StageConfig
 from recipe.errors import ConfigError, RunError
 from recipe.lower import schedule_of
 from recipe.resolve import BranchRef, ResolvedRun, resolve
-from recipe.rundir import RunDir
+from recipe.rundir import RunDir, tokens_of
 
 
 def branch_config(config: RunConfig, *, name: str, stage: str, tokens: int) -> RunConfig:
@@ -32,15 +32,9 @@ def branch_config(config: RunConfig, *, name: str, stage: str, tokens: int) -> R
     return config.model_copy(update={"name": name, "stages": [*config.stages[:index], left, *later]})
 
 
-def whole_checkpoints(run: RunDir) -> dict[int, Path]:
-    """Tokens → folder of every checkpoint whose manifest is there."""
-    found = (path.parent for path in run.checkpoints.glob("[!.]*-*/manifest.json"))
-    return {int(path.name.rpartition("-")[2]): path for path in sorted(found)}
-
-
 def find_checkpoint(run: RunDir, resolved: ResolvedRun, *, at_tokens: int) -> tuple[int, Path]:
     """The checkpoint at the first step that has seen so many tokens; raises `RunError` naming those that there are."""
-    found = whole_checkpoints(run)
+    found = {tokens_of(path): path for path in run.whole_checkpoints()}
     for step in range(resolved.num_steps + 1):
         tokens = resolved.tokens_before(step)
         if tokens >= at_tokens:

@@ -12,6 +12,7 @@ import orjson
 from data_prep.atomic import write_json, write_text
 from recipe.errors import RunError
 
+STATE, MANIFEST = "state.json", "manifest.json"  # of a checkpoint; the manifest is written last: what has one is whole
 COORD_CHECK = "coord-check.json"  # wherever a coordinate check is written to
 
 
@@ -133,6 +134,11 @@ class RunDir:
     def checkpoint(self, stage: str, tokens: int) -> Path:
         return self.checkpoints / f"{stage}-{tokens:015d}"
 
+    def whole_checkpoints(self) -> list[Path]:
+        """Checkpoints whose manifest is there, oldest first."""
+        found = (path.parent for path in self.checkpoints.glob(f"[!.]*-*/{MANIFEST}"))
+        return sorted((path for path in found if path.name.rpartition("-")[2].isdigit()), key=tokens_of)
+
     def heldout(self, stage: str, tokens: int) -> Path:
         return self.evaluation("heldout", stage, tokens)
 
@@ -142,6 +148,11 @@ class RunDir:
 
     def branch_dirs(self) -> list["RunDir"]:
         return [RunDir(path) for path in sorted(self.branches.glob("*")) if (path / "config").is_dir()]
+
+
+def tokens_of(checkpoint: Path) -> int:
+    """Tokens consumed at a checkpoint, from its name."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def read_json(path: Path) -> Any:

@@ -13,6 +13,7 @@ from data_prep.tokenizer import load_tokenizer
 from recipe.audit import audit_engine, weights_by_role
 from recipe.batch import MicroBatch, micro_batch
 from recipe.boards import open_boards
+from recipe.checkpoint.format import run_state
 from recipe.checkpoint.restore import check_identity, load_engine, newest_whole
 from recipe.checkpoint.retention import remove_old
 from recipe.checkpoint.writer import CheckpointWriter
@@ -196,11 +197,10 @@ class Trainer:
         self._event("checkpoint", path=folder.name, step=self.step, tokens=self.tokens, blocked_s=time.perf_counter() - started)
 
     def _state(self, stage: str) -> dict[str, Any]:
-        return {
-            "step": self.step, "tokens": self.tokens, "stage": stage, "ledger": self.samples.ledger.state(),
-            "adam_step": self.step - self.faults.num_skipped, "num_skipped": self.faults.num_skipped,
-            "identity": self.resolved.identity(), "layout": self.resolved.layout.model_dump(), "attempt": self.attempt,
-        }
+        return run_state(
+            self.resolved, stage=stage, step=self.step, ledger=self.samples.ledger.state(), attempt=self.attempt,
+            num_skipped=self.faults.num_skipped,
+        )  # fmt: skip
 
     def _restore(self) -> tuple[int, dict[str, Any]]:
         folder, complaints = newest_whole(self.run_dir)

@@ -1,20 +1,17 @@
 """Stages as rings (the report's Figure 2), and what a run's ledger says it has drawn."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launch.search.pictures import figure
-from recipe.branch import whole_checkpoints
 from recipe.demand import Demand
-from recipe.rundir import RunDir, read_json
+from recipe.rundir import STATE, RunDir, read_json
 from recipe.units import format_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-_STATE = "state.json"  # of a checkpoint
 _SMALL = 3.0  # per cent below which a slice has its label in the legend only
 
 
@@ -46,12 +43,12 @@ def rings(rows: Sequence[Demand], *, sft: set[str]) -> "Figure":
 
 def ledger(run: RunDir) -> tuple[str, dict[str, int]]:
     """The newest checkpoint's name, and tokens drawn of each source by then."""
-    found = whole_checkpoints(run)
-    if not found:
+    whole = run.whole_checkpoints()
+    if not whole:
         return "no checkpoint yet", {}
-    newest = found[max(found)]
+    newest = whole[-1]
     seq = read_json(run.resolved)["config"]["model"]["seq_length_tokens"]
-    drawn = read_json(Path(newest) / _STATE)["ledger"]["drawn"]
+    drawn = read_json(newest / STATE)["ledger"]["drawn"]
     return newest.name, {source: count * seq for source, count in drawn.items()}
 
 

@@ -21,6 +21,7 @@ from launch.search.trial import Result, Trial, objective_of
 from recipe import distributed
 from recipe.batch import micro_batch
 from recipe.branch import branch_config
+from recipe.checkpoint.format import run_state
 from recipe.checkpoint.reader import CheckpointReader
 from recipe.checkpoint.restore import check_identity, load_engine
 from recipe.checkpoint.writer import CheckpointWriter
@@ -200,14 +201,9 @@ class _Run:
         return state
 
     def _save(self, stage: str, folder: Path) -> None:
-        state = {
-            "step": self.step, "tokens": self.resolved.tokens_before(self.step), "stage": stage,
-            "ledger": self.samples.ledger.state(), "adam_step": self.step, "num_skipped": 0, "attempt": 1,
-            "seed": self.resolved.config.seed, "identity": self.resolved.identity(),
-            "layout": self.resolved.layout.model_dump(),
-        }
+        state = run_state(self.resolved, stage=stage, step=self.step, ledger=self.samples.ledger.state(), attempt=1)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        self._writer.save(folder, state)
+        self._writer.save(folder, state | {"seed": self.resolved.config.seed})
 
 
 def shortened(config: RunConfig, frac: float) -> RunConfig:

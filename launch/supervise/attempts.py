@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launch.errors import LaunchError
 from recipe.exits import FINISHED
-from recipe.rundir import RunDir, read_json, read_jsonl, write_json
+from recipe.rundir import RunDir, read_json, read_jsonl, tokens_of, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +132,9 @@ def is_fenced(run: RunDir, attempt: Attempt) -> bool:
 
 
 def checkpoint_tokens(run: RunDir) -> int:
-    """Tokens of the newest whole checkpoint (its manifest is written last); 0 when there is none."""
-    names = (path.parent.name for path in run.checkpoints.glob("[!.]*-*/manifest.json"))
-    return max((int(tokens) for name in names if (tokens := name.rpartition("-")[2]).isdigit()), default=0)
+    """Tokens of the newest whole checkpoint; 0 when there is none."""
+    whole = run.whole_checkpoints()
+    return tokens_of(whole[-1]) if whole else 0
 
 
 def last_step(run: RunDir) -> tuple[int, int]:

@@ -10,19 +10,24 @@ tensor is Megatron-Core's at TP 1, without rows that pad the vocabulary. The tra
 master weights rounded.
 """
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import xxhash
+from safetensors.torch import save_file
 
+from data_prep.atomic import sync_folder
 from recipe.errors import CheckpointError
-from recipe.rundir import read_json
+from recipe.resolve import ResolvedRun
+from recipe.rundir import MANIFEST, read_json, write_json
 
 FORMAT = 1
 KINDS = ("master", "exp_avg", "exp_avg_sq")
-INDEX, STATE, MANIFEST = "index.json", "state.json", "manifest.json"
+INDEX = "index.json"
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,44 @@ class PieceInfo:
 
     def key(self, kind: str, name: str) -> str:
         return f"{kind}|{name}|{self.tp_rank}|{self.start}"
+
+
+def run_state(
+    resolved: ResolvedRun, *, stage: str, step: int, ledger: dict[str, Any], attempt: int, num_skipped: int = 0
+) -> dict[str, Any]:
+    """What `state.json` says of a run after so many steps, the same on all ranks; `ledger` is `Ledger.state()`."""
+    return {
+        "step": step, "tokens": resolved.tokens_before(step), "stage": stage, "ledger": ledger,
+        "adam_step": step - num_skipped, "num_skipped": num_skipped, "identity": resolved.identity(),
+        "layout": resolved.layout.model_dump(), "attempt": attempt,
+    }  # fmt: skip
+
+
+def rank_file(number: int) -> str:
+    """Of a rank's tensors (an import numbers its files alike)."""
+    return f"rank_{number:05d}.safetensors"
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Writes them, to the disk itself."""
+    save_file(tensors or {"empty": torch.zeros(1)}, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """A file as the manifest has it."""
+    size, found = digest(path)
+    return {"bytes": size, "xxh128": found}
+
+
+def publish(hidden: Path, folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Once every file is there: the manifest, then the name."""
+    write_json(hidden / MANIFEST, {"format": FORMAT, "files": files})
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(hidden, folder)
+    sync_folder(folder.parent)
 
 
 def digest(path: Path) -> tuple[int, str]:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from recipe.checkpoint.format import INDEX, KINDS, STATE, ParameterInfo, PieceInfo, check_files, read_manifest
+from recipe.checkpoint.format import INDEX, KINDS, ParameterInfo, PieceInfo, check_files, read_manifest
 from recipe.errors import CheckpointError
-from recipe.rundir import read_json
+from recipe.rundir import STATE, read_json
 
 
 class CheckpointReader:

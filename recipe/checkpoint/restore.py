@@ -9,7 +9,7 @@ import torch.distributed as dist
 from megatron.core import parallel_state as ps
 
 from megatron_patches.zero.partition import MOMENTS, pieces, set_adam_step, set_weight, shard_shape
-from recipe.checkpoint.format import MANIFEST, check_files, read_manifest
+from recipe.checkpoint.format import check_files, read_manifest
 from recipe.checkpoint.reader import CheckpointReader
 from recipe.checkpoint.writer import logical_parameters
 from recipe.engine import Engine
@@ -18,24 +18,13 @@ from recipe.resolve import ResolvedRun
 from recipe.rundir import RunDir
 
 
-def checkpoints_of(run: RunDir) -> list[Path]:
-    """Whole checkpoints, oldest first (by the tokens in their names)."""
-    found = [path for path in run.checkpoints.glob("*-*") if (path / MANIFEST).is_file() and not path.name.startswith(".")]
-    return sorted(found, key=tokens_of)
-
-
-def tokens_of(folder: Path) -> int:
-    """Tokens consumed at a checkpoint, from its name."""
-    return int(folder.name.rpartition("-")[2])
-
-
 def newest_whole(run: RunDir) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose digests agree, and what was wrong with newer ones, which are set aside.
 
     All ranks check (a share of the files each) and agree. Without a process group one process checks all.
     """
     complaints: list[str] = []
-    for folder in reversed(checkpoints_of(run)):
+    for folder in reversed(run.whole_checkpoints()):
         problems = _check_together(folder)
         if not problems:
             return folder, complaints

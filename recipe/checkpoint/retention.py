@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 
 from recipe.branch import is_kept_multiple
-from recipe.checkpoint.restore import checkpoints_of, tokens_of
 from recipe.resolve import ResolvedRun
-from recipe.rundir import RunDir, write_text
+from recipe.rundir import RunDir, tokens_of, write_text
 
 
 def to_remove(folders: list[Path], resolved: ResolvedRun) -> list[Path]:
@@ -25,7 +24,7 @@ def to_remove(folders: list[Path], resolved: ResolvedRun) -> list[Path]:
 
 def remove_old(run: RunDir, resolved: ResolvedRun) -> None:
     """Removes what nothing keeps and names the newest in LATEST; the one being written isn't seen yet, so never counts."""
-    folders = checkpoints_of(run)
+    folders = run.whole_checkpoints()
     for folder in to_remove(folders, resolved):
         hidden = folder.with_name(f".removing-{folder.name}")
         folder.rename(hidden)  # never half a checkpoint under a whole one's name

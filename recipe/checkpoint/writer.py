@@ -5,7 +5,6 @@ its done file. Rank 0's thread waits for all done files, writes the manifest and
 leaves either the whole checkpoint or none.
 """
 
-import os
 import shutil
 import threading
 import time
@@ -15,15 +14,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state as ps
-from safetensors.torch import save_file
 
-from data_prep.atomic import sync_folder, write_json
+from data_prep.atomic import write_json
 from megatron_patches.mup.init import EMBEDDING_NAME, named_parameters
 from megatron_patches.zero.partition import MOMENTS, pieces, shard_shape
-from recipe.checkpoint.format import FORMAT, INDEX, KINDS, MANIFEST, STATE, ParameterInfo, PieceInfo, digest
+from recipe.checkpoint.format import INDEX, KINDS, ParameterInfo, PieceInfo, entry, publish, rank_file, save_tensors
 from recipe.engine import Engine
 from recipe.errors import CheckpointError
-from recipe.rundir import read_json
+from recipe.rundir import MANIFEST, STATE, read_json
 from recipe.units import format_bytes
 
 _POLL_S = 0.02
@@ -121,7 +119,7 @@ class CheckpointWriter:
         for key, values in tensors.items():
             kind, name, tp_rank, start = key.split("|")
             if kind == "master":
-                held.setdefault(name, []).append([_rank_file(dist.get_rank()), int(tp_rank), int(start), values.numel()])
+                held.setdefault(name, []).append([rank_file(dist.get_rank()), int(tp_rank), int(start), values.numel()])
         everyone: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(everyone, (mine, held))
         parameters: dict[str, Any] = {}
@@ -147,13 +145,13 @@ class CheckpointWriter:
         attempt = state["attempt"]  # what an earlier attempt left half-written has another name
         hidden = folder.with_name(f".{folder.name}.attempt{attempt}.tmp")
         hidden.mkdir(parents=True, exist_ok=True)
-        name = _rank_file(rank)
-        _save_tensors(tensors, hidden / name)
-        files = {name: _entry(hidden / name)}
+        name = rank_file(rank)
+        save_tensors(tensors, hidden / name)
+        files = {name: entry(hidden / name)}
         if rank == 0:
             write_json(hidden / INDEX, self._index)
             write_json(hidden / STATE, state)
-            files |= {small: _entry(hidden / small) for small in (INDEX, STATE)}
+            files |= {small: entry(hidden / small) for small in (INDEX, STATE)}
         write_json(hidden / f"rank_{rank:05d}.done.json", files)
         if rank == 0:
             _commit(hidden, folder, world=world)
@@ -163,23 +161,8 @@ class CheckpointWriter:
             time.sleep(_POLL_S)
 
 
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    save_file(tensors or {"empty": torch.zeros(1)}, path)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    size, found = digest(path)
-    return {"bytes": size, "xxh128": found}
-
-
-def _rank_file(rank: int) -> str:
-    return f"rank_{rank:05d}.safetensors"
-
-
 def _commit(hidden: Path, folder: Path, *, world: int) -> None:
-    """Rank 0: once every rank's file is there, the manifest, then the name."""
+    """Rank 0: once every rank's file is there, the checkpoint takes its name."""
     done = [hidden / f"rank_{rank:05d}.done.json" for rank in range(world)]
     while not all(path.exists() for path in done):
         if not threading.main_thread().is_alive():
@@ -189,9 +172,5 @@ def _commit(hidden: Path, folder: Path, *, world: int) -> None:
     for path in done:
         files |= read_json(path)
         path.unlink()
-    write_json(hidden / MANIFEST, {"format": FORMAT, "files": files})
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(hidden, folder)
-    sync_folder(folder.parent)
+    publish(hidden, folder, files)
 

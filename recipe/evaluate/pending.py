@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from recipe.evaluate.checkpoints import whole_checkpoints
 from recipe.evaluate.run import Wanted
 from recipe.prepare import load_resolved
 from recipe.rundir import RunDir, read_json
@@ -17,7 +16,7 @@ def pending_checkpoints(run: RunDir, wanted: Wanted) -> Iterator[tuple[Path, Wan
 
     A checkpoint that retention removes before its turn is not evaluated; `checkpoint.keep_every_tokens` keeps them.
     """
-    for folder in whole_checkpoints(run):
+    for folder in run.whole_checkpoints():
         stage, _, tokens = folder.name.rpartition("-")
         if folder.is_dir() and (lacking := _lacking(run, wanted, stage, int(tokens))) is not None:
             yield folder, lacking
@@ -26,7 +25,7 @@ def pending_checkpoints(run: RunDir, wanted: Wanted) -> Iterator[tuple[Path, Wan
 def is_finished(run: RunDir) -> bool:
     """Whether the checkpoint after the run's last step is there."""
     last = load_resolved(run).stages[-1]
-    return run.checkpoint(last.name, last.end_tokens) in whole_checkpoints(run)
+    return run.checkpoint(last.name, last.end_tokens) in run.whole_checkpoints()
 
 
 def _lacking(run: RunDir, wanted: Wanted, stage: str, tokens: int) -> Wanted | None:

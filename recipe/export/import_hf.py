@@ -5,14 +5,13 @@ that the checkpoint holds, multipliers and tokenizer included; where it doesn't,
 the checkpoint only when asked (`--adopt`). Tensors go through memory a file at a time.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.atomic import sync_folder, write_json
+from data_prep.atomic import write_json
 from data_prep.tokenizer import JSON_NAME, MODEL_NAME, load_tokenizer
-from recipe.checkpoint.format import FORMAT, INDEX, KINDS, MANIFEST, STATE, ParameterInfo, PieceInfo, digest
+from recipe.checkpoint.format import INDEX, KINDS, ParameterInfo, PieceInfo, entry, publish, rank_file, run_state, save_tensors
 from recipe.config import ModelConfig, MupConfig, RunConfig
 from recipe.data import prepare_tokenizer
 from recipe.errors import CheckpointError
@@ -20,7 +19,7 @@ from recipe.export.from_hf import ImportedReader
 from recipe.export.llama import correspondences, megatron_shape
 from recipe.prepare import load_resolved
 from recipe.resolve import ResolvedRun
-from recipe.rundir import RunDir
+from recipe.rundir import STATE, RunDir
 from recipe.stream import Ledger
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ def differences(config: RunConfig, reader: ImportedReader) -> dict[str, tuple[An
         for key in ModelConfig.model_fields
         if key not in FREE_MODEL_KEYS
     }
-    plain = reader.mup.parametrization == "standard"
-    for key in MULTIPLIERS[:1] if plain else MULTIPLIERS:
+    for key in _multipliers(reader):
         found[f"mup.{key}"] = (getattr(config.mup, key), getattr(reader.mup, key))
     return {key: pair for key, pair in found.items() if pair[0] != pair[1]}
 
@@ -49,18 +47,18 @@ def differences(config: RunConfig, reader: ImportedReader) -> dict[str, tuple[An
 def adopt(config: RunConfig, reader: ImportedReader) -> RunConfig:
     """The recipe with the checkpoint's model, multipliers and, where the folder has one, tokenizer."""
     free = {key: getattr(config.model, key) for key in FREE_MODEL_KEYS}
-    keys = MULTIPLIERS[:1] if reader.mup.parametrization == "standard" else MULTIPLIERS
-    mup: MupConfig = config.mup.model_copy(update={key: getattr(reader.mup, key) for key in keys})
-    changed: dict[str, Any] = {"model": reader.model.model_copy(update=free), "mup": mup}
+    mup: MupConfig = config.mup.model_copy(update={key: getattr(reader.mup, key) for key in _multipliers(reader)})
+    changed: dict[str, Any] = {"model": reader.model.model_copy(update=free).model_dump(), "mup": mup.model_dump()}
     tokenizer = tokenizer_file(reader.folder)
     if tokenizer is not None:
         kind = "file" if tokenizer.name == MODEL_NAME else "huggingface"
         changed["tokenizer"] = {"kind": kind, "path": str(tokenizer.absolute())}
-    return RunConfig.model_validate(config.model_dump() | {key: _plain(value) for key, value in changed.items()})
+    return RunConfig.model_validate(config.model_dump() | changed)
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, dict) else value.model_dump()
+def _multipliers(reader: ImportedReader) -> tuple[str, ...]:
+    """Keys of `mup` that the checkpoint decides: a plain one has no multipliers."""
+    return MULTIPLIERS[:1] if reader.mup.parametrization == "standard" else MULTIPLIERS
 
 
 def tokenizer_file(folder: Path) -> Path | None:
@@ -121,10 +119,7 @@ def write_imported(reader: ImportedReader, run: RunDir) -> Path:
     for left_over in hidden.iterdir():  # of an import that was killed
         left_over.unlink()
     _write_files(reader, resolved, hidden)
-    files = {path.name: dict(zip(("bytes", "xxh128"), digest(path), strict=True)) for path in sorted(hidden.iterdir())}
-    write_json(hidden / MANIFEST, {"format": FORMAT, "files": files})
-    os.replace(hidden, folder)
-    sync_folder(folder.parent)
+    publish(hidden, folder, {path.name: entry(path) for path in sorted(hidden.iterdir())})
     return folder
 
 
@@ -136,21 +131,19 @@ def _write_files(reader: ImportedReader, resolved: ResolvedRun, folder: Path) ->
     number = 0
     for name, kinds in _tensors(reader, list(infos)):
         if pending and sum(tensor.nbytes for tensor in (*pending.values(), *kinds.values())) > MAX_FILE_BYTES:
-            number, pending = _save(pending, folder, number), {}
+            save_tensors(pending, folder / rank_file(number))
+            number, pending = number + 1, {}
         numel = kinds["master"].numel()
-        piece = PieceInfo(_file_name(number), 0, 0, numel)
+        piece = PieceInfo(rank_file(number), 0, 0, numel)
         pending |= {piece.key(kind, name): values for kind, values in kinds.items()}
         pieces[name] = [[piece.file, 0, 0, numel]]
-    _save(pending, folder, number)
+    save_tensors(pending, folder / rank_file(number))
     parameters = {name: vars(info) for name, info in infos.items()}
     write_json(
         folder / INDEX, {"tp": 1, "padded_vocab_size": model.vocab_size, "parameters": parameters, "pieces": pieces}
     )
-    write_json(folder / STATE, {
-        "step": 0, "tokens": 0, "stage": STAGE, "ledger": Ledger().state(), "adam_step": 0, "num_skipped": 0,
-        "identity": resolved.identity(), "layout": resolved.layout.model_dump(), "attempt": 0,
-        "imported_from": str(reader.folder.absolute()),
-    })
+    state = run_state(resolved, stage=STAGE, step=0, ledger=Ledger().state(), attempt=0)
+    write_json(folder / STATE, state | {"imported_from": str(reader.folder.absolute())})
 
 
 def _tensors(reader: ImportedReader, names: list[str]) -> "Iterator[tuple[str, dict[str, Tensor]]]":
@@ -160,19 +153,6 @@ def _tensors(reader: ImportedReader, names: list[str]) -> "Iterator[tuple[str, d
     for name in names:
         master = reader.tensor(name).float().reshape(-1).contiguous()
         yield name, {kind: master if kind == "master" else torch.zeros_like(master) for kind in KINDS}
-
-
-def _save(tensors: "dict[str, Tensor]", folder: Path, number: int) -> int:
-    from safetensors.torch import save_file
-
-    save_file(tensors, folder / _file_name(number))
-    with (folder / _file_name(number)).open("rb") as file:
-        os.fsync(file.fileno())
-    return number + 1
-
-
-def _file_name(number: int) -> str:
-    return f"rank_{number:05d}.safetensors"
 
 
 def parameter_info(kind: str, model: ModelConfig) -> ParameterInfo:
