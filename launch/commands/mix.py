@@ -38,7 +38,7 @@ def mix(
     from launch.search.mix.check import spec_of
     from launch.search.mix.report import write_report
     from launch.search.mix.study import MixStudy
-    from launch.search.setup import at_hand_tokens, conducting, make_study
+    from launch.search.setup import at_hand_tokens, carry_out
     from recipe.load import load_recipe
 
     config = load_recipe(recipe, override)
@@ -47,9 +47,9 @@ def mix(
         max_epochs=max_epochs, towards_prior=towards_prior, shares=shares, mixes=mixes or None, seeds=seeds,
         confirm_width=confirm_width or None, confirm_seeds=confirm_seeds,
     )  # fmt: skip
-    root = Path(out or f"runs/mix-{config.name}")
-    study = make_study(root, config, spec.model_dump(mode="json"), data_dir=data_dir, workers=workers)
-    with conducting(study, workers=workers, cluster=cluster) as run:
-        found = MixStudy(spec, config, run, at_hand=at_hand_tokens(study)).conduct()
-    study.keep_results()
+    study, found = carry_out(
+        Path(out or f"runs/mix-{config.name}"), config, spec,
+        lambda study, run: MixStudy(spec, config, run, at_hand=at_hand_tokens(study)).conduct(),
+        data_dir=data_dir, workers=workers, cluster=cluster,
+    )  # fmt: skip
     typer.echo(write_report(study, found, command=["windtunnel", *sys.argv[1:]]))

@@ -28,7 +28,7 @@ def scaling(
 
     from launch.search.scaling.report import write_report
     from launch.search.scaling.study import ScalingSpec, ScalingStudy
-    from launch.search.setup import conducting, make_study
+    from launch.search.setup import carry_out
     from recipe.load import load_recipe, validate
     from recipe.units import parse_tokens
 
@@ -39,10 +39,8 @@ def scaling(
     }  # fmt: skip
     spec = validate(ScalingSpec, content, where="scaling")
     ScalingStudy(spec, config, lambda trials: [])  # refuses what can't hold, before a folder is made
-    study = make_study(
-        Path(out or f"runs/scaling-{config.name}"), config, spec.model_dump(mode="json"), data_dir=data_dir, workers=workers
-    )
-    with conducting(study, workers=workers, cluster=cluster) as run:
-        found = ScalingStudy(spec, config, run).conduct()
-    study.keep_results()
+    study, found = carry_out(
+        Path(out or f"runs/scaling-{config.name}"), config, spec, lambda _, run: ScalingStudy(spec, config, run).conduct(),
+        data_dir=data_dir, workers=workers, cluster=cluster,
+    )  # fmt: skip
     typer.echo(write_report(study, found, command=["windtunnel", *sys.argv[1:]]))

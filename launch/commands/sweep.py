@@ -35,7 +35,7 @@ def sweep(
     import sys
     from pathlib import Path
 
-    from launch.search.setup import conducting, make_study
+    from launch.search.setup import carry_out
     from launch.search.sweep.check import spec_of
     from launch.search.sweep.report import write_report
     from launch.search.sweep.study import Sweep
@@ -46,9 +46,8 @@ def sweep(
         recipe, override, config, search=search, method=method, trials=trials, seeds=seeds, finalists=finalists,
         prune_frac=prune or None, weight=weight, confirm_width=confirm_width or None, confirm_seeds=confirm_seeds,
     )  # fmt: skip
-    root = Path(out or f"runs/sweep-{config.name}")
-    study = make_study(root, config, spec.model_dump(mode="json"), data_dir=data_dir, workers=workers)
-    with conducting(study, workers=workers, cluster=cluster) as run:
-        found = Sweep(spec, config, run).conduct()
-    study.keep_results()
+    study, found = carry_out(
+        Path(out or f"runs/sweep-{config.name}"), config, spec, lambda _, run: Sweep(spec, config, run).conduct(),
+        data_dir=data_dir, workers=workers, cluster=cluster,
+    )  # fmt: skip
     typer.echo(write_report(study, found, command=["windtunnel", *sys.argv[1:]]))

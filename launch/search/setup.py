@@ -1,9 +1,9 @@
 """A study's folder from a recipe, and the workers that serve it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -14,11 +14,13 @@ from launch.search.folder import Study
 from launch.search.local import local_workers
 from launch.search.owner import Owner, Run
 from launch.search.trial import Result, Trial
-from recipe.config import ParallelConfig, RunConfig
+from recipe.config import ParallelConfig, RunConfig, Section
 from recipe.data import find_tokenizer, prepare
 from recipe.prepare import versions, with_data
 from recipe.resolve import resolve
 from recipe.rundir import read_json
+
+Found = TypeVar("Found")
 
 
 def make_study(root: Path, config: RunConfig, spec: dict[str, Any], *, data_dir: Path | str, workers: int) -> Study:
@@ -50,6 +52,18 @@ def make_study(root: Path, config: RunConfig, spec: dict[str, Any], *, data_dir:
 def at_hand_tokens(study: Study) -> dict[str, int]:
     """Source → tokens of its train split."""
     return {name: Manifest.load(Path(ref["train"])).num_tokens for name, ref in read_json(study.data)["sources"].items()}
+
+
+def carry_out(
+    root: Path, config: RunConfig, spec: Section, conduct: Callable[[Study, Run], Found], *, data_dir: Path | str, workers: int,
+    cluster: str,
+) -> tuple[Study, Found]:
+    """A study from its folder to its kept results; `conduct` asks the trials and decides what comes next."""
+    study = make_study(root, config, spec.model_dump(mode="json"), data_dir=data_dir, workers=workers)
+    with conducting(study, workers=workers, cluster=cluster) as run:
+        found = conduct(study, run)
+    study.keep_results()
+    return study, found
 
 
 @contextmanager

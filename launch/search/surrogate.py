@@ -69,7 +69,7 @@ def fit_gp(x: np.ndarray, y: np.ndarray, *, noise: float | None = None, one_leng
             factor = cho_factor(matrix, lower=True)
         except np.linalg.LinAlgError:
             return 1e10
-        prior = 0.5 * np.sum(((theta[:num_lengths] - np.log(0.7)) / 1.0) ** 2)  # weak: keeps lengths near the cube's size
+        prior = 0.5 * np.sum((theta[:num_lengths] - np.log(0.7)) ** 2)  # weak: keeps lengths near the cube's size
         return float(0.5 * z @ cho_solve(factor, z) + np.sum(np.log(np.diag(factor[0]))) + prior)
 
     bounds = [_BOUNDS_LENGTH] * num_lengths + [(np.log(1e-2), np.log(1e2))] + ([] if fixed else [(np.log(1e-3), np.log(1.5))])

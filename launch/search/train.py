@@ -155,12 +155,9 @@ class _Run:
 
     def train(self) -> dict[str, float]:
         """Trains to the end; returns held-out losses by source."""
-        stage_index = -1
         while self.step < self.resolved.num_steps:
-            if (now := self.resolved.stage_at(self.step)) != stage_index:
-                stage_index = now
-                stage = self.resolved.config.stages[stage_index]
-                self.samples.enter(stage.name, stage.mixture)
+            stage = self.resolved.config.stages[self.resolved.stage_at(self.step)]
+            self.samples.enter(stage.name, stage.mixture)
             self._one_step()
             if (tokens := self.resolved.tokens_before(self.step)) in self.trial.save_tokens:
                 self._save(stage.name, self.shop.study.root / self.trial.checkpoint(stage.name, tokens))

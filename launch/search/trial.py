@@ -1,9 +1,11 @@
 """What a study asks of a worker, and what comes back. Plain data: each is one JSON file of the study's folder."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
+from launch.search.errors import SearchError
 from recipe.config import Section
 
 Status = Literal["done", "diverged", "pruned", "failed"]
@@ -59,6 +61,28 @@ class Result(Section):
         """The objective of a trial that has one."""
         assert self.objective is not None
         return self.objective
+
+
+class Numbering:
+    """Makes a study's trials, numbered in the order in which it asks for them: the same whenever it is called again."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def trial(self, label: str, overrides: Sequence[str], **facts: object) -> Trial:
+        """`facts`: the other fields of the trial."""
+        trial = Trial.model_validate({"number": self._next, "label": label, "overrides": tuple(overrides), **facts})
+        self._next += 1
+        return trial
+
+
+def must_have_worked(result: Result) -> None:
+    """Raises `SearchError` for a stable run that failed: nothing can branch from it."""
+    if result.status != "done":
+        raise SearchError(
+            f"trial {result.trial.number}, the stable run, {result.status}: {result.detail}; start another study with a "
+            "mended recipe, or remove its file below work/results to run it again"
+        )
 
 
 def objective_of(losses: dict[str, float], weights: dict[str, float]) -> float:

@@ -10,6 +10,7 @@ from scipy import stats
 from launch.search.mix.design import random_mixes
 from launch.search.mix.groups import Simplex
 from launch.search.mix.laws import LogLinear, Objective, fit_loglinear, fit_process
+from launch.search.repeats import pooled_sd
 
 _SIGMAS = 1.64  # one-sided 95 %
 _FLAT_P = 0.01
@@ -53,10 +54,7 @@ class Runs:
 
     def noise(self, values: np.ndarray) -> tuple[float, int]:
         """Pooled standard deviation between runs of one mix, and its degrees of freedom."""
-        repeats = [values[rows] for rows in self.same_mix() if len(rows) > 1]
-        freedom = sum(len(group) - 1 for group in repeats)
-        squares = sum(float(np.var(group)) * len(group) for group in repeats)
-        return ((squares / freedom) ** 0.5, freedom) if freedom else (0.0, 0)
+        return pooled_sd([values[rows] for rows in self.same_mix()])
 
 
 @dataclass(frozen=True)
@@ -220,6 +218,3 @@ def chance_random_is_better(form: Objective, simplex: Simplex, proposal: np.ndar
     """Share of random mixes that a form predicts to be better than the proposal."""
     others = random_mixes(simplex, 1000, seed=seed)
     return float(np.mean(form.mean(others) < form.mean(proposal[None])[0]))
-
-
-__all__ = ["Decision", "Runs", "Verdict", "Wish", "chance_random_is_better", "decide"]

@@ -12,7 +12,7 @@ from launch.search.mix.decide import Decision, Verdict, chance_random_is_better
 from launch.search.mix.plots import confirming, mixes, overall_share
 from launch.search.mix.study import MixStudy, paired
 from launch.search.pictures import save
-from launch.search.sweep.study import mean_loss
+from launch.search.repeats import mean_loss
 
 SHARE, MIXES, CONFIRMING = "overall-share.png", "mixes.png", "confirming.png"
 

@@ -19,8 +19,8 @@ from launch.search.mix.decide import Decision, Runs, Verdict, Wish, decide
 from launch.search.mix.design import far_apart, random_mixes, share_line, splits, without_each
 from launch.search.mix.groups import Simplex, simplex_of
 from launch.search.owner import Run
-from launch.search.sweep.study import widened
-from launch.search.trial import Result, Trial
+from launch.search.trial import Numbering, Result, Trial, must_have_worked
+from launch.search.wider import wider_overrides
 from recipe.config import ParallelConfig, RunConfig, Section
 from recipe.resolve import resolve
 
@@ -102,7 +102,7 @@ class MixStudy:
         self.level_one: Decision | None = None
         self.decision: Decision | None = None
         self.confirmed: dict[str, list[Result]] = {}
-        self._number = 0
+        self._numbering = Numbering()
 
     def conduct(self) -> "MixStudy":
         """Runs what isn't there yet; the same trials whenever it is called."""
@@ -168,13 +168,9 @@ class MixStudy:
         overrides = (f"stages={json.dumps(stages)}", *extra, *([] if seed is None else [f"seed={seed}"]))
         alone = self.config.model_copy(update={"stages": self._before, "parallel": ParallelConfig()})
         tokens = resolve(alone, world_size=1).total_tokens
-        trial = self._trial("trunk", overrides, save_tokens=(tokens,))
+        trial = self._numbering.trial("trunk", overrides, save_tokens=(tokens,))
         (result,) = self._run([trial])
-        if result.status != "done":
-            raise SearchError(
-                f"trial {trial.number}, the stable run, {result.status}: {result.detail}; start another study with a mended "
-                "recipe, or remove its file below work/results to run it again"
-            )
+        must_have_worked(result)
         return trial.checkpoint(self._before[-1].name, tokens)
 
     def _try(self, points: Sequence[np.ndarray], label: str, *, seeds: int = 1) -> None:
@@ -189,12 +185,7 @@ class MixStudy:
         mixture = self.simplex.mixture(x)
         overrides = (f"stages.{self.spec.stage}.mixture={json.dumps(mixture)}", *extra)
         point = {"mixture": mixture, "x": [round(float(part), 6) for part in x]}
-        return self._trial(label, overrides, start=start, pools=self.pools, point=point, weights=self.spec.weights)
-
-    def _trial(self, label: str, overrides: Sequence[str], **facts: object) -> Trial:
-        trial = Trial.model_validate({"number": self._number, "label": label, "overrides": tuple(overrides), **facts})
-        self._number += 1
-        return trial
+        return self._numbering.trial(label, overrides, start=start, pools=self.pools, point=point, weights=self.spec.weights)
 
     def _confirm(self, decision: Decision) -> None:
         """Paired: each seed has a trunk of its own, from which all arms decay."""
@@ -202,8 +193,7 @@ class MixStudy:
         if decision.verdict is Verdict.UNRESOLVED:
             arms |= {f"best by {form}": x for form, x in decision.by_form.items()}
         arms |= self.arms
-        factor = self.spec.confirm_width or 1
-        wider = [f"model.{key}={value}" for key, value in widened(self.config.model, factor).items()]
+        wider = wider_overrides(self.config.model, self.spec.confirm_width or 1)
         self.confirmed = {name: [] for name in arms}
         for place in range(self.spec.confirm_seeds):
             seed = self.config.seed + 1000 + place

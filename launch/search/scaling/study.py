@@ -11,8 +11,8 @@ from pydantic import Field
 from launch.search.errors import SearchError
 from launch.search.owner import Run
 from launch.search.scaling.fit import ScalingLaw, fit
-from launch.search.sweep.study import widened
-from launch.search.trial import Result, Trial
+from launch.search.trial import Numbering, Result, must_have_worked
+from launch.search.wider import widened, wider_overrides
 from recipe.config import ParallelConfig, RunConfig, Section
 from recipe.resolve import resolve
 from recipe.size import model_size
@@ -45,7 +45,7 @@ class ScalingStudy:
     """The runs of a scaling study and the law through them."""
 
     def __init__(self, spec: ScalingSpec, config: RunConfig, run: Run) -> None:
-        self.spec, self.config, self._run, self._number = spec, config, run, 0
+        self.spec, self.config, self._run, self._numbering = spec, config, run, Numbering()
         if len(config.stages) < 2:
             raise SearchError("stages: a scaling study needs stable stages and a last one that decays")
         if bad := [tokens for tokens in spec.tokens if tokens % config.batch.global_tokens]:
@@ -77,18 +77,17 @@ class ScalingStudy:
     def _size(self, factor: int, tokens: Sequence[int], *, seed: int | None = None) -> list[Point]:
         """One stable run of this width and a decay from each of its checkpoints."""
         model = widened(self.config.model, factor)
-        extra = [*(f"model.{key}={value}" for key, value in model.items()), *([f"seed={seed}"] if seed is not None else [])]
+        extra = [*wider_overrides(self.config.model, factor), *([f"seed={seed}"] if seed is not None else [])]
         stable, _ = self._stages(max(tokens))
         alone = (f"stages={json.dumps([stable])}", *extra)
-        trunk = self._trial(f"stable run, width × {factor}", alone, save_tokens=tuple(tokens))
+        trunk = self._numbering.trial(f"stable run, width × {factor}", alone, save_tokens=tuple(tokens))
         branches, lengths = [], []
         for at in tokens:
             stages = [stable, self._stages(at)[1]]
             lengths.append(at + stages[1]["tokens"])
             start = trunk.checkpoint(stable["name"], at)
-            branches.append(self._trial(f"decay after {at}", (f"stages={json.dumps(stages)}", *extra), start=start))
-        if (result := self._run([trunk])[0]).status != "done":
-            raise SearchError(f"trial {trunk.number}, the stable run, {result.status}: {result.detail}")
+            branches.append(self._numbering.trial(f"decay after {at}", (f"stages={json.dumps(stages)}", *extra), start=start))
+        must_have_worked(self._run([trunk])[0])
         params = model_size(self.config.model.model_copy(update=model)).num_non_embedding
         results = zip(lengths, self._run(branches), strict=True)
         return [Point(params, length, one) for length, one in results if one.status == "done"]
@@ -108,8 +107,3 @@ class ScalingStudy:
         resolve(alone, world_size=1)  # raises for a stage that can't hold
         first, last = (stage.model_dump(mode="json", exclude_defaults=True) for stage in stages)
         return first, last
-
-    def _trial(self, label: str, overrides: Sequence[str], **facts: object) -> Trial:
-        trial = Trial.model_validate({"number": self._number, "label": label, "overrides": tuple(overrides), **facts})
-        self._number += 1
-        return trial

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from launch.search.pictures import BLUE, GREY, ORANGE, figure
+from launch.search.repeats import mean_loss
 from launch.search.sweep.analyse import Analysis
-from launch.search.sweep.study import mean_loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,10 @@ import yaml
 from data_prep.atomic import write_text
 from launch.search.folder import FILES, Study
 from launch.search.pictures import save
+from launch.search.repeats import mean_loss
 from launch.search.sweep.analyse import Analysis, Range
 from launch.search.sweep.plots import confirming, panels
-from launch.search.sweep.study import Sweep, mean_loss, pooled_sd
+from launch.search.sweep.study import Sweep, seed_noise
 from launch.search.trial import Result
 
 PANELS, CONFIRMING = "panels.png", "confirming.png"
@@ -97,7 +98,7 @@ def _readme(analysis: Analysis, said: str, *, command: list[str]) -> str:
     if sweep.confirmed:
         lines += [f"![confirming runs]({CONFIRMING})", ""]
     lines += [f"    {shlex.join(command)}", ""]
-    anchors = ", ".join(f"{pooled_sd([runs]):.4f} at a loss of {mean_loss(runs):.3f}" for runs in sweep.anchors if runs)
+    anchors = ", ".join(f"{seed_noise([runs]):.4f} at a loss of {mean_loss(runs):.3f}" for runs in sweep.anchors if runs)
     lines += [f"Trials: {told}. Noise between seeds, from the recipe to middling points: {anchors};", ""]
     lines[-1:] = [f"among the best and the recipe, which is what counts: {analysis.noise:.4f} nats per token.", ""]
     lines += ["| key | importance | best finalist | as good from | to |", "|---|---|---|---|---|"]

@@ -5,16 +5,18 @@ Order: the recipe as it is, with several seeds (an anchor of the noise) → poin
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 from launch.search.owner import Run
+from launch.search.repeats import mean_loss, pooled_sd
 from launch.search.sweep.sampler import at_random, grid, spread, tpe
 from launch.search.sweep.space import Dimension, Point, overrides_of, parse_dimension
-from launch.search.trial import Result, Trial
-from recipe.config import ModelConfig, RunConfig, Section
+from launch.search.trial import Numbering, Result, Trial
+from launch.search.wider import wider_overrides
+from recipe.config import RunConfig, Section
 
 BATCH = 8  # trials between two looks at the results, whatever the number of workers: the study is the same with any
 FEWEST_TO_PRUNE = 8  # rungs that must be known before one can be called bad
@@ -56,7 +58,7 @@ class Sweep:
         self.anchors: list[list[Result]] = []
         self.finals: list[list[Result]] = []
         self.confirmed: dict[str, list[Result]] = {}
-        self._number = 0
+        self._numbering = Numbering()
 
     def conduct(self) -> "Sweep":
         """Runs what isn't there yet; the same trials whenever it is called."""
@@ -83,7 +85,7 @@ class Sweep:
 
     def noise(self) -> float:
         """Standard deviation between seeds where it decides: pooled over the finalists and the recipe as it is."""
-        return pooled_sd([self.anchors[0], *self.finals])
+        return seed_noise([self.anchors[0], *self.finals])
 
     def _explore(self) -> None:
         spec = self.spec
@@ -126,7 +128,7 @@ class Sweep:
 
     def _confirm(self, baseline: Point) -> None:
         """Chosen point and recipe on the wider model, and the chosen point at half and twice its learning rate."""
-        wider = [f"model.{key}={value}" for key, value in widened(self.config.model, self.spec.confirm_width or 1).items()]
+        wider = wider_overrides(self.config.model, self.spec.confirm_width or 1)
         chosen = self.best()[0].trial.point
         arms = {"chosen": chosen, "recipe": baseline}
         if LR in chosen:
@@ -138,29 +140,15 @@ class Sweep:
         self, point: Point, label: str, *, extra: Iterable[str] = (), rung_frac: float | None = None,
         rung_above: float | None = None,
     ) -> Trial:
-        trial = Trial(
-            number=self._number, label=label, overrides=(*overrides_of(point), *extra), point=point,
-            weights=self.spec.weights, rung_frac=rung_frac, rung_above=rung_above,
+        return self._numbering.trial(
+            label, (*overrides_of(point), *extra), point=point, weights=self.spec.weights, rung_frac=rung_frac,
+            rung_above=rung_above,
         )  # fmt: skip
-        self._number += 1
-        return trial
 
 
-def pooled_sd(groups: list[list[Result]]) -> float:
-    """Standard deviation within groups of equal trials with different seeds."""
-    losses = [[one.loss for one in runs] for runs in groups if len(runs) > 1]
-    freedom = sum(len(group) - 1 for group in losses)
-    squares = sum(statistics.variance(group) * (len(group) - 1) for group in losses)
-    return (squares / freedom) ** 0.5 if freedom else 0.0
-
-
-def mean_loss(runs: list[Result]) -> float:
-    return statistics.fmean(one.loss for one in runs)
-
-
-def widened(model: ModelConfig, factor: int) -> dict[str, int]:
-    """A model `factor` times as wide, of the same head size and depth."""
-    return {key: factor * getattr(model, key) for key in ("hidden_size", "ffn_hidden_size", "num_heads", "num_kv_heads")}
+def seed_noise(groups: Sequence[Sequence[Result]]) -> float:
+    """Standard deviation of the loss between seeds, over groups of equal trials."""
+    return pooled_sd([[one.loss for one in runs] for runs in groups])[0]
 
 
 def value_at(config: RunConfig, key: str) -> float | int:
