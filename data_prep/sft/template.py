@@ -78,7 +78,7 @@ class ChatTemplate:
         """Compiles.
 
         Args:
-            source: Jinja text; it sees ``messages`` and ``add_generation_prompt`` (false).
+            source: Jinja text; it sees ``messages`` and ``add_generation_prompt``.
             name: For error messages.
 
         Raises:
@@ -115,11 +115,15 @@ class ChatTemplate:
             )
         return segments
 
-    def _run(self, template: Any, messages: Sequence[Message], contents: Sequence[str]) -> str:
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """The conversation up to where the model speaks next; raises `TemplateError` where the template fails."""
+        return self._run(self._plain, messages, [message.content for message in messages], ask=True)
+
+    def _run(self, template: Any, messages: Sequence[Message], contents: Sequence[str], *, ask: bool = False) -> str:
         turns = [{"role": message.role, "content": content} for message, content in zip(messages, contents)]
         try:
             return template.render(
-                messages=turns, add_generation_prompt=False, bos_token="", eos_token=END, raise_exception=_refuse
+                messages=turns, add_generation_prompt=ask, bos_token="", eos_token=END, raise_exception=_refuse
             )
         except (JinjaError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise TemplateError(f"chat template {self.name}: {error}") from error

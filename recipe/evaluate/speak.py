@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.sft.records import Message
+from data_prep.sft.template import ChatTemplate
 from data_prep.tokenizer import Tokenizer
 from recipe.errors import RunError
 from recipe.evaluate.generate import stream
@@ -61,31 +63,20 @@ class Speaker:
 
 def converse(speaker: Speaker) -> None:
     """Reads turns from standard input until it ends; raises `RunError` for a run without instruction data."""
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
     if speaker.template is None:
         raise RunError("this run has no instruction data, so it knows no turns; use --prompt")
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(without_generation_tags(speaker.template))
-    messages: list[dict[str, str]] = []
+    template = ChatTemplate(speaker.template, name="of the run")
+    messages: list[Message] = []
     while (line := _ask()) is not None:
-        messages.append({"role": "user", "content": line})
-        text = template.render(messages=messages, add_generation_prompt=True, bos_token="", eos_token="</s>")
+        messages.append(Message("user", line))
         answer = ""
-        for piece in speaker.say(text):
+        for piece in speaker.say(template.prompt(messages)):
             answer += piece
             print(piece, end="", flush=True)
             if "\n\nUser:" in answer:  # the built-in template's next turn: the model speaks for the user
                 break
         print()
-        messages.append({"role": "assistant", "content": answer.split("\n\nUser:")[0]})
-
-
-def without_generation_tags(template: str) -> str:
-    """Marks around what the model is to say matter in training only."""
-    import re
-
-    return re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)
+        messages.append(Message("assistant", answer.split("\n\nUser:")[0]))
 
 
 def _ask() -> str | None:
