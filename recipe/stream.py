@@ -171,10 +171,13 @@ class SampleStream:
     def __init__(self, streams: dict[str, SourceStream], *, ledger: Ledger) -> None:
         self.streams, self.ledger = streams, ledger
         self._mixture: Mixture | None = None
+        self._entered: str | None = None
 
     def enter(self, stage: str, weights: dict[str, float]) -> None:
-        """Starts a stage, or goes on within it where the ledger already stands there."""
-        self._mixture = Mixture(weights)
+        """Starts a stage, or goes on within it where the ledger already stands there; nothing where it was entered before."""
+        if stage == self._entered:
+            return
+        self._mixture, self._entered = Mixture(weights), stage
         if self.ledger.stage != stage:
             self.ledger.stage, self.ledger.drawn_in_stage = stage, {}
         self._mixture.counts[:] = [self.ledger.drawn_in_stage.get(source, 0) for source in self._mixture.sources]

@@ -75,17 +75,15 @@ class Trainer:
         layout = self.resolved.layout
         facts = {"world_size": layout.world_size, "layout": str(layout), "backends": self.engine.backends}
         self._event("start", step=self.step, tokens=self.tokens, **facts)
-        stage_index = -1
         while self.step < self.resolved.num_steps:
-            if (now := self.resolved.stage_at(self.step)) != stage_index:
-                stage_index = now
-                stage = self.resolved.config.stages[stage_index]
-                self.samples.enter(stage.name, stage.mixture)
+            index = self.resolved.stage_at(self.step)
+            stage = self.resolved.config.stages[index]
+            self.samples.enter(stage.name, stage.mixture)
             result = self._one_step(stop)
             if self._judge(result):
                 continue
             asked = result.stop
-            at_stage_end = self.step == self.resolved.stages[stage_index].end_step
+            at_stage_end = self.step == self.resolved.stages[index].end_step
             if at_stage_end:
                 self._event("stage_end", stage=stage.name, step=self.step, tokens=self.tokens)
             if at_stage_end or asked or self._due(self.resolved.config.checkpoint.every_tokens):
