@@ -11,9 +11,9 @@ from launch.cluster import LOCAL, Site
 from launch.errors import ClusterError
 from launch.slurm import client
 from launch.slurm.chain import Link
-from launch.slurm.check import cluster_faults, script_faults
 from launch.slurm.record import load_chain
 from launch.slurm.render import Place, file_name, render
+from launch.slurm.submit import refuse_faults
 from recipe.rundir import RunDir, read_json, write_text
 
 NAME = "eval-beside"
@@ -40,8 +40,7 @@ def beside(run: RunDir, arguments: Sequence[str]) -> tuple[Link, Site, str]:
 def submit_beside(run: RunDir, arguments: Sequence[str]) -> str:
     """Submits it and returns the job's id; raises `ClusterError` for what SLURM would refuse late."""
     link, site, text = beside(run, arguments)
-    if wrong := [*script_faults(text), *cluster_faults(site, num_nodes=1, partitions=client.partitions())]:
-        raise ClusterError("\n".join(wrong))
     path = run.jobs / file_name(link)
+    refuse_faults(site, {path.name: text}, num_nodes=1, partitions=client.partitions())
     write_text(path, text)
     return client.sbatch(str(path))

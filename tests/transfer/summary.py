@@ -37,11 +37,13 @@ def group_summary(group: Group) -> dict[str, Any]:
     """One row a curve, and what varies among them."""
     minima = [minimum(found) for _, found in group]
     base = minima[0]
-    rows = [
-        {"size": curve.size, **_finite(one), "num_points": len(found), "num_seeds": len({seed for _, seed in found}),
-         "loss_at_base_lr": min(mean_losses(found).values()) + regret(found, base.lr), "regret": regret(found, base.lr)}
-        for (curve, found), one in zip(group, minima, strict=True)
-    ]  # fmt: skip
+    rows = []
+    for (curve, found), one in zip(group, minima, strict=True):
+        lost = regret(found, base.lr)
+        rows.append(
+            {"size": curve.size, **_finite(one), "num_points": len(found), "num_seeds": len({seed for _, seed in found}),
+             "loss_at_base_lr": min(mean_losses(found).values()) + lost, "regret": lost}
+        )  # fmt: skip
     sizes = [curve.size for curve, _ in group]
     told: dict[str, Any] = {"curves": rows}
     if len(group) > 1:
