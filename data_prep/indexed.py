@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -130,6 +130,27 @@ def read_header(path: Path) -> tuple[np.dtype, int, int]:
     return np.dtype(DTYPE_CODES[code]), num_sequences, num_indices
 
 
+def write_index(index: BinaryIO, slices: Callable[[], Iterator[np.ndarray]], *, dtype: np.dtype, num_documents: int) -> None:
+    """Writes an ``.idx``.
+
+    Args:
+        index: Binary file.
+        slices: Begins anew at each call: int32 lengths of the next documents, a slice at a time.
+        dtype: Type of tokens on disk.
+        num_documents: Of all slices.
+    """
+    index.write(HEADER.pack(MAGIC, 1, CODE_OF[dtype], num_documents, num_documents + 1))
+    for lengths in slices():
+        index.write(lengths.data)
+    pointer = 0
+    for lengths in slices():
+        ends = np.cumsum(lengths, dtype=np.int64) * dtype.itemsize + pointer
+        index.write(np.concatenate(([pointer], ends[:-1])).astype(np.int64).data)
+        pointer = int(ends[-1])
+    for start in range(0, num_documents + 1, SLICE_DOCUMENTS):
+        index.write(np.arange(start, min(start + SLICE_DOCUMENTS, num_documents + 1), dtype=np.int64).data)
+
+
 class IndexedWriter:
     """Appends documents to an open ``.bin`` and keeps their lengths in a scratch file until ``write_index``.
 
@@ -164,17 +185,7 @@ class IndexedWriter:
 
     def write_index(self, index: BinaryIO) -> None:
         """Writes the ``.idx`` in slices of SLICE_DOCUMENTS."""
-        count = self.num_documents
-        index.write(HEADER.pack(MAGIC, 1, CODE_OF[self.dtype], count, count + 1))
-        for lengths in self._slices():
-            index.write(lengths.data)
-        pointer = 0
-        for lengths in self._slices():
-            ends = np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize + pointer
-            index.write(np.concatenate(([pointer], ends[:-1])).astype(np.int64).data)
-            pointer = int(ends[-1])
-        for start in range(0, count + 1, SLICE_DOCUMENTS):
-            index.write(np.arange(start, min(start + SLICE_DOCUMENTS, count + 1), dtype=np.int64).data)
+        write_index(index, self._slices, dtype=self.dtype, num_documents=self.num_documents)
 
     def _slices(self) -> Iterator[np.ndarray]:
         self._lengths.flush()
