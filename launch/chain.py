@@ -29,6 +29,7 @@ from launch.slurm.submit import (
     is_done,
     live_links,
     plan_submission,
+    refuse_live,
     submit_links,
     undone_tasks,
     write_files,
@@ -112,22 +113,11 @@ def resume_chain(run: RunDir) -> int:
         raise ClusterError(f"{run.root}: no chain was submitted for this run")
     if chain.site == LOCAL:
         return run_here(run)
-    _await_leaving([link.job for link in chain.links if link.job])
-    if on_the_way := live_links(chain):
-        raise ClusterError(f"{run.root}: still on its way: {', '.join(on_the_way)}; `windtunnel cancel {run.root}` ends that")
+    refuse_live(run, chain)
     if not submit_links(run, chain):
         print(f"{run.root}: nothing is left to do", file=sys.stderr)
     _show_jobs(run, chain)
     return 0
-
-
-def _await_leaving(jobs: list[str], *, timeout_s: float = 120.0) -> None:
-    """Until jobs that are ending have left their nodes: a new attempt beside them would fence out their last checkpoint."""
-    deadline = time.monotonic() + timeout_s
-    while any(one.state == "COMPLETING" and one.base_id in jobs for one in client.queue().values()):
-        if time.monotonic() > deadline:
-            return
-        time.sleep(1.0)
 
 
 def _show_jobs(run: RunDir, chain: ChainRecord) -> None:
@@ -173,13 +163,12 @@ def cancel_run(run: RunDir) -> None:
     """Ends a run's jobs, or its training on this machine; raises `LaunchError` where nothing is on its way."""
     chain = load_chain(run)
     if chain is not None and chain.site != LOCAL:
-        live = {state.base_id for state in client.queue().values() if state.state in client.LIVE_STATES}
-        jobs = [link.job for link in chain.links if link.job in live]
+        jobs = [link.job for link in live_links(chain, leaving=False) if link.job]
         if not jobs:
             raise LaunchError(f"{run.root}: none of its jobs is queued or running")
         chain.cancelled = time.time()
         save_chain(run, chain)
-        client.cancel([job for job in jobs if job])
+        client.cancel(jobs)
         print(f"{run.root}: cancelled {', '.join(f'job {job}' for job in jobs)}", file=sys.stderr)
         return
     start = next((start for one in (run, *run.branch_dirs()) if (start := running_here(one)) is not None), None)

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from data_prep.atomic import write_json
 from launch.cluster import Site
-from launch.errors import ClusterError
 from launch.slurm import client
 from launch.slurm.chain import Link
 from launch.slurm.record import ChainRecord, LinkRecord, load_chain
 from launch.slurm.render import Place, file_name, render
-from launch.slurm.submit import live_links, refuse_faults, submit_links, undone_tasks, write_jobs
+from launch.slurm.submit import refuse_faults, refuse_live, submit_links, undone_tasks, write_jobs
 from recipe.rundir import RunDir
 
 
@@ -45,8 +44,8 @@ def submit_array(
     """
     run = RunDir(folder.absolute())
     before = load_chain(run)
-    if before is not None and (on_the_way := live_links(before)):
-        raise ClusterError(f"{folder}: still on its way: {', '.join(on_the_way)}; `windtunnel cancel {folder}` ends that")
+    if before is not None:
+        refuse_live(run, before)
     file = run.jobs / f"{name}.commands.json"
     link = Link(name=name, purpose=purpose, arguments=(f"@{file}",), num_tasks=len(commands), device=device)
     place = Place(

@@ -157,10 +157,28 @@ def write_jobs(run: RunDir, chain: ChainRecord, *, site: Site, files: dict[str, 
     save_chain(run, chain)
 
 
-def live_links(chain: ChainRecord) -> list[str]:
-    """Links whose jobs SLURM has waiting or running, each with its job's id, for people."""
-    live = {state.base_id for state in client.queue().values() if state.state in client.LIVE_STATES}
-    return [f"{link.name} (job {link.job})" for link in chain.links if link.job in live]
+def live_links(chain: ChainRecord, *, leaving: bool = True) -> list[LinkRecord]:
+    """Links whose jobs SLURM has waiting or running; `leaving`: or ended, with nodes that aren't free yet."""
+    states = [state for state in client.LIVE_STATES if leaving or state != "COMPLETING"]
+    live = {state.base_id for state in client.queue().values() if state.state in states}
+    return [link for link in chain.links if link.job in live]
+
+
+def refuse_live(run: RunDir, chain: ChainRecord) -> None:
+    """Raises `ClusterError` for links that still wait or run; those that are ending are waited for."""
+    _await_leaving([link.job for link in chain.links if link.job])
+    if on_the_way := live_links(chain):
+        named = ", ".join(f"{link.name} (job {link.job})" for link in on_the_way)
+        raise ClusterError(f"{run.root}: still on its way: {named}; `windtunnel cancel {run.root}` ends that")
+
+
+def _await_leaving(jobs: list[str], *, timeout_s: float = 120.0) -> None:
+    """Until jobs that are ending have left their nodes: a new attempt beside them would fence out their last checkpoint."""
+    deadline = time.monotonic() + timeout_s
+    while any(one.state == "COMPLETING" and one.base_id in jobs for one in client.queue().values()):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(1.0)
 
 
 def submit_links(run: RunDir, chain: ChainRecord, *, after: tuple[str, ...] = ()) -> list[str]:
