@@ -71,12 +71,14 @@ def test_a_whole_sweep_from_the_command_line(tmp_path):
 def test_a_trial_is_the_run_that_train_would_make(tmp_path):
     write_recipe(tmp_path, num_steps=24)
     trained = windtunnel("train", "smallest.yaml", "--processes", "1", "--run-dir", "run", cwd=tmp_path)
-    assert trained.wait(timeout=300) == 0
+    trained.communicate(timeout=300)
+    assert trained.returncode == 0
     sweep = windtunnel(
         "sweep", "smallest.yaml", "--search", "peak_lr=0.002:0.05:log", "--trials", "4", "--seeds", "2", "--finalists", "1",
         "--out", "study", cwd=tmp_path,
     )  # fmt: skip
-    assert sweep.wait(timeout=300) == 0
+    sweep.communicate(timeout=300)
+    assert sweep.returncode == 0
     ours = Study(tmp_path / "study").results()[0].losses["code"]
     (file,) = (tmp_path / "run" / "eval").glob("heldout-decay-*.json")
     theirs = json.loads(file.read_text())["sources"]["code"]["loss_nats"]
