@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from megatron_patches.mup.audit import audit, enforce, live_groups, root_mean_square
+from megatron_patches.mup.audit import Mismatch, audit, enforce, live_groups, root_mean_square
 from megatron_patches.mup.init import is_tied, named_parameters
 from megatron_patches.mup.rules import role_of
 from recipe.engine import Engine
@@ -24,13 +24,16 @@ def audit_engine(engine: Engine, *, base_lr: float, fresh_moved: float | None = 
     Raises:
         AuditError: Names every difference.
     """
-    config = engine.resolved.config
-    enforce(
-        audit(
-            engine.chunks, engine.engine.optimizer, engine.mup, base_lr=base_lr, peak_lr=config.optim.peak_lr,
-            weight_decay=config.optim.weight_decay, eps=config.optim.eps, decay_mode=config.optim.weight_decay_mode,
-            fresh_moved=fresh_moved, vocab_size=config.model.vocab_size,
-        )
+    enforce(differences(engine, base_lr=base_lr, fresh_moved=fresh_moved))
+
+
+def differences(engine: Engine, *, base_lr: float, fresh_moved: float | None = None) -> list[Mismatch]:
+    """What on this rank isn't the table's; arguments as `audit_engine`'s."""
+    config, optim = engine.resolved.config, engine.resolved.config.optim
+    return audit(
+        engine.chunks, engine.engine.optimizer, engine.mup, base_lr=base_lr, peak_lr=optim.peak_lr,
+        weight_decay=optim.weight_decay, eps=optim.eps, betas=optim.betas, decay_mode=optim.weight_decay_mode,
+        fresh_moved=fresh_moved, vocab_size=config.model.vocab_size,
     )
 
 
@@ -42,7 +45,7 @@ def measured(engine: Engine) -> Iterator[dict[str, Any]]:
         for name, param in named_parameters(chunk):
             group = groups.get(id(param), {})
             rms, _count = root_mean_square(param)
-            values = {key: group.get(key) for key in ("lr", "weight_decay", "eps")}
+            values = {key: group.get(key) for key in ("lr", "weight_decay", "eps", "betas")}
             yield {"parameter": name, "role": str(role_of(name, tied=tied)), "rms": rms, **values}
 
 
@@ -85,12 +88,7 @@ def main(folder: str) -> int:
         tokens = load_engine(engine, checkpoint)["tokens"] if checkpoint else 0
         base_lr = resolved.config.optim.peak_lr * schedule_of(resolved).lr_mult_at(tokens)
         engine.set_lr(base_lr)
-        found = audit(
-            engine.chunks, engine.engine.optimizer, engine.mup, base_lr=base_lr, peak_lr=resolved.config.optim.peak_lr,
-            weight_decay=resolved.config.optim.weight_decay, eps=resolved.config.optim.eps,
-            decay_mode=resolved.config.optim.weight_decay_mode, fresh_moved=None if checkpoint else 0.0,
-            vocab_size=resolved.config.model.vocab_size,
-        )
+        found = differences(engine, base_lr=base_lr, fresh_moved=None if checkpoint else 0.0)
         gathered: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, ([str(one) for one in found], list(measured(engine))))
         if dist.get_rank() == 0:

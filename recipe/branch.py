@@ -13,7 +13,7 @@ from recipe.resolve import BranchRef, ResolvedRun, resolve
 from recipe.rundir import RunDir, tokens_of
 
 
-def branch_config(config: RunConfig, *, name: str, stage: str, tokens: int) -> RunConfig:
+def branch_config(config: RunConfig, *, name: str, stage: str, tokens: int, duration_tokens: int) -> RunConfig:
     """The recipe of a branch that leaves `stage` once the run has seen so many tokens.
 
     Args:
@@ -21,6 +21,8 @@ def branch_config(config: RunConfig, *, name: str, stage: str, tokens: int) -> R
         name: Of the branch.
         stage: The stage that the checkpoint belongs to.
         tokens: Consumed at the checkpoint, over all stages.
+        duration_tokens: Of the run, as the rule for batch and duration counts them: however long the branch is, its
+            optimizer's values are those that the checkpoint was trained with.
     """
     names = [one.name for one in config.stages]
     index = names.index(stage)
@@ -29,7 +31,10 @@ def branch_config(config: RunConfig, *, name: str, stage: str, tokens: int) -> R
         raise ConfigError(f"stages: none comes after {stage}; a branch needs at least one, with its tokens, mixture and lr")
     before_tokens = sum(one.tokens for one in config.stages[:index])
     left: StageConfig = config.stages[index].model_copy(update={"tokens": tokens - before_tokens})
-    return config.model_copy(update={"name": name, "stages": [*config.stages[:index], left, *later]})
+    mup = config.mup
+    if mup.duration_tokens_base is not None:
+        mup = mup.model_copy(update={"duration_tokens": duration_tokens})
+    return config.model_copy(update={"name": name, "stages": [*config.stages[:index], left, *later], "mup": mup})
 
 
 def find_checkpoint(run: RunDir, resolved: ResolvedRun, *, at_tokens: int) -> tuple[int, Path]:
@@ -84,7 +89,8 @@ def create_branch(
     parent = load_resolved(run)
     tokens, folder = find_checkpoint(run, parent, at_tokens=at_tokens)
     stage = folder.name.rpartition("-")[0]
-    changed = branch_config(config, name=name, stage=stage, tokens=tokens)
+    duration_tokens = parent.config.duration_tokens
+    changed = branch_config(config, name=name, stage=stage, tokens=tokens, duration_tokens=duration_tokens)
     index = [one.name for one in changed.stages].index(stage)
     resolved = resolve(changed, world_size=world_size)
     landed = resolved.stages[index].end_tokens

@@ -4,7 +4,7 @@
 follows from others (steps, data-parallel degree, padded vocabulary) has no key here: it can't be written, only shown.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -26,6 +26,11 @@ Tokens = Annotated[int, BeforeValidator(_pydantic_value(parse_tokens)), Field(ge
 Bytes = Annotated[int, BeforeValidator(_pydantic_value(parse_bytes)), Field(ge=0)]
 Seconds = Annotated[float, BeforeValidator(_pydantic_value(parse_seconds)), Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _optional(default: Any = None, **limits: Any) -> Any:
+    """A key that is written down only where it says something, so that what older runs wrote still compares equal."""
+    return Field(default=default, exclude_if=lambda value: value == default, **limits)
 
 
 class Section(BaseModel):
@@ -81,6 +86,23 @@ class MupConfig(Section):
     init_std: float = Field(default=0.1, gt=0)
     alpha: float = Field(default=1.0, ge=0.5, le=1.0)
     """Depth exponent of completep (arXiv 2505.01618)."""
+    batch_tokens_base: Tokens | None = _optional(gt=0)
+    """Tokens of a step where optim's values were found; goes with duration_tokens_base. None: optim holds as it is written."""
+    duration_tokens_base: Tokens | None = _optional(gt=0)
+    """Tokens of the training where they were found: learning rate, betas, eps and weight decay carry over from there."""
+    duration_tokens: Tokens | None = _optional(gt=0)
+    """Tokens of this training as that rule counts them; the stages' sum where absent."""
+
+    @model_validator(mode="after")
+    def _both_bases(self) -> Self:
+        if (self.batch_tokens_base is None) != (self.duration_tokens_base is None):
+            raise ValueError(
+                "batch_tokens_base and duration_tokens_base go together: the rule wants batch ÷ duration, here and where the "
+                "values were found"
+            )
+        if self.duration_tokens is not None and self.duration_tokens_base is None:
+            raise ValueError("duration_tokens goes with batch_tokens_base and duration_tokens_base")
+        return self
 
 
 class TokenizerConfig(Section):
@@ -151,18 +173,25 @@ class RampConfig(Section):
 
 
 class LrConfig(Section):
-    """Shape of the learning rate within one stage (megatron_patches/wsd/schedule.py)."""
+    """Shape of the learning rate within one stage (megatron_patches/wsd/schedule.py). Each begins at the peak, but for hold."""
 
-    shape: Literal["constant", "half_life", "exponential", "linear", "cosine", "one_minus_sqrt"] = "constant"
+    shape: Literal["constant", "hold", "half_life", "exponential", "linear", "cosine", "one_minus_sqrt"] = "constant"
+    """hold: stays where the stage before it ended, as a constant tail after a decay."""
     half_life_tokens: Tokens | None = None
     """T of 0.5^((s−S)/T), in tokens (half_life only)."""
     floor_frac: Fraction = 0.0
     """Least learning rate, as a share of the peak."""
+    rewarm_tokens: Tokens = _optional(0)
+    """Linear way from where the stage before it ended back to the peak (repeated decays); 0: at once."""
 
     @model_validator(mode="after")
-    def _half_life(self) -> Self:
+    def _shape(self) -> Self:
         if (self.shape == "half_life") != (self.half_life_tokens is not None):
             raise ValueError("half_life_tokens goes with shape half_life, and only with it")
+        if self.shape in ("constant", "hold") and self.floor_frac:
+            raise ValueError(f"floor_frac={self.floor_frac:g} goes with a decay; shape {self.shape} has none")
+        if self.shape == "hold" and self.rewarm_tokens:
+            raise ValueError("rewarm_tokens leads back to the peak; shape hold stays below it: leave one of the two out")
         return self
 
 
@@ -175,6 +204,10 @@ class StageConfig(Section):
     """Source → percentage of tokens; sums to 100."""
     batch: RampConfig | None = None
     lr: LrConfig = LrConfig()
+    seq_length_tokens: int | None = _optional(ge=1)
+    """Of this stage's sequences (context extension); model.seq_length_tokens where absent. The batch in tokens stays."""
+    rope_base: float | None = _optional(gt=1)
+    """Base of this stage's rotary embedding; model.rope_base where absent."""
 
     @model_validator(mode="after")
     def _mixture(self) -> Self:
@@ -185,6 +218,8 @@ class StageConfig(Section):
         total = sum(self.mixture.values())
         if abs(total - 100) > 0.01:
             raise ValueError(f"mixture sums to {total:g}, not 100")
+        if self.lr.rewarm_tokens > self.tokens:
+            raise ValueError(f"lr.rewarm_tokens={self.lr.rewarm_tokens} is longer than the stage's tokens={self.tokens}")
         return self
 
 
@@ -299,11 +334,41 @@ class RunConfig(Section):
     backends: BackendsConfig = BackendsConfig()
     logging: LoggingConfig = LoggingConfig()
 
+    @property
+    def duration_tokens(self) -> int:
+        """Tokens of the training as the rule for batch and duration counts them."""
+        return self.mup.duration_tokens or sum(stage.tokens for stage in self.stages)
+
+    @property
+    def block_tokens(self) -> int:
+        """The longest sequence: the unit in which text is drawn (recipe/stream.py)."""
+        return max(self.model.seq_length_tokens, *(stage.seq_length_tokens or 0 for stage in self.stages), 0)
+
+    def model_at(self, stage: str) -> ModelConfig:
+        """The model as a stage trains it; as it is written for a name that is no stage's (an imported checkpoint)."""
+        found = next((one for one in self.stages if one.name == stage), None)
+        own = {} if found is None else found.model_dump(include={"seq_length_tokens", "rope_base"})
+        return self.model.model_copy(update={key: value for key, value in own.items() if value is not None})
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        for key, length in [
+            ("model", self.model.seq_length_tokens), *((f"stages.{one.name}", one.seq_length_tokens) for one in self.stages)
+        ]:
+            if length and self.block_tokens % length:
+                raise ValueError(
+                    f"{key}.seq_length_tokens={length} does not divide the longest sequence, {self.block_tokens}: a shorter "
+                    "sequence is a part of what a longer one would read"
+                )
+        return self
+
     @model_validator(mode="after")
     def _names(self) -> Self:
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError(f"stages: a name is used twice in {names}")
+        if self.stages and (self.stages[0].lr.shape == "hold" or self.stages[0].lr.rewarm_tokens):
+            raise ValueError(f"stages.{names[0]}.lr: hold and rewarm_tokens go on from a stage before; it is the first")
         for stage in self.stages:
             for source in stage.mixture:
                 if source not in self.sources:

@@ -71,7 +71,8 @@ class Engine:
         mark_tied_copy(self.chunks)
         optim = resolved.config.optim
         groups = parameter_groups(
-            self.chunks, self.mup, optim.peak_lr, optim.weight_decay, eps=optim.eps, decay_mode=optim.weight_decay_mode
+            self.chunks, self.mup, optim.peak_lr, optim.weight_decay, eps=optim.eps, betas=optim.betas,
+            decay_mode=optim.weight_decay_mode,
         )
         groups, placeholders = _same_groups_on_all_stages(groups, self.mup, device=device)
         adam = build_adam(self.backends["adam"], groups, lr=optim.peak_lr, betas=optim.betas, eps=optim.eps)

@@ -3,12 +3,13 @@
 What these return is written into the run directory and is what every rank uses; `windtunnel show --as …` prints it.
 """
 
+from itertools import pairwise
 from typing import Any
 
-from megatron_patches.mup.rules import Mup
+from megatron_patches.mup.rules import Mup, group_values
 from megatron_patches.wsd.schedule import Decay, Schedule, Stage
 from recipe.config import RunConfig
-from recipe.resolve import ResolvedRun
+from recipe.resolve import ResolvedRun, budget_of
 
 
 def mup_of(config: RunConfig) -> Mup:
@@ -25,7 +26,24 @@ def mup_of(config: RunConfig) -> Mup:
         init_std=mup.init_std,
         alpha=mup.alpha,
         head_dim=model.head_size,
+        budget=budget_of(config),
     )
+
+
+def mup_rows(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """The table by role, with what the optimizer's groups hold at the peak."""
+    optim = config.optim
+    return {
+        str(role): vars(rule) | {
+            key: value
+            for key, value in group_values(
+                role, rule, optim.peak_lr, optim.weight_decay, eps=optim.eps, betas=optim.betas,
+                decay_mode=optim.weight_decay_mode,
+            ).items()
+            if key in ("lr", "weight_decay", "eps", "betas")
+        }
+        for role, rule in mup_of(config).table().items()
+    }  # fmt: skip
 
 
 def schedule_of(resolved: ResolvedRun) -> Schedule:
@@ -34,10 +52,34 @@ def schedule_of(resolved: ResolvedRun) -> Schedule:
     for config, stage in zip(resolved.config.stages, resolved.stages, strict=True):
         lr = config.lr
         decay = None
-        if lr.shape != "constant":
+        if lr.shape not in ("constant", "hold"):
             decay = Decay(lr.shape, half_life_tokens=lr.half_life_tokens, floor_frac=lr.floor_frac)
-        stages.append(Stage(stage.end_tokens - stage.start_tokens, decay))
+        length = stage.end_tokens - stage.start_tokens
+        stages.append(Stage(length, decay, rewarm_tokens=lr.rewarm_tokens, hold=lr.shape == "hold"))
     return Schedule.of_stages(stages, warmup_tokens=resolved.config.optim.warmup_tokens)
+
+
+def schedule_rows(resolved: ResolvedRun) -> list[dict[str, Any]]:
+    """The base learning rate from boundary to boundary: each stage, cut where the batch changes and where warming up ends.
+
+    Returns:
+        Rows of stage, first and last step, batch (sequences), tokens after the last step, learning rate of both steps.
+    """
+    schedule, peak_lr = schedule_of(resolved), resolved.config.optim.peak_lr
+    rows = []
+    for stage, planned in zip(resolved.stages, schedule.stages, strict=True):
+        warm_tokens = planned.rewarm_tokens if stage.start_step else schedule.warmup_tokens
+        steps = range(stage.start_step, stage.end_step)
+        warm = sum(resolved.tokens_before(step) < stage.start_tokens + warm_tokens for step in steps)
+        cuts = sorted({segment.first_step for segment in stage.segments} | {stage.start_step + warm, stage.end_step})
+        for first, end in pairwise(cuts):
+            tokens = [resolved.tokens_before(step + 1) for step in (first, end - 1)]
+            first_lr, last_lr = (peak_lr * schedule.lr_mult_at(one) for one in tokens)
+            rows.append(
+                {"stage": stage.name, "first_step": first, "last_step": end - 1, "batch_seqs": resolved.batch_seqs_at(first),
+                 "end_tokens": tokens[1], "first_lr": first_lr, "last_lr": last_lr}
+            )  # fmt: skip
+    return rows
 
 
 def transformer_arguments(resolved: ResolvedRun) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import math
 from pydantic import Field
 
 from megatron_patches.capabilities import names
+from megatron_patches.errors import PatchError
+from megatron_patches.mup.rules import Budget, betas_at
 from recipe.config import RunConfig, Section, StageConfig
 from recipe.errors import ConfigError
 from recipe.size import model_size
@@ -35,6 +37,9 @@ class ResolvedStage(Section):
     start_tokens: int
     end_tokens: int
     segments: tuple[BatchSegment, ...]
+    seq_length_tokens: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    rope_base: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Both None where they are the model's."""
 
 
 class Layout(Section):
@@ -114,10 +119,10 @@ class ResolvedRun(Section):
 
     def tokens_before(self, step: int) -> int:
         """Tokens consumed by the steps before this one."""
-        seq = self.config.model.seq_length_tokens
         if step >= self.num_steps:
             return self.total_tokens
         stage = self.stages[self.stage_at(step)]
+        seq = stage.seq_length_tokens or self.config.model.seq_length_tokens
         tokens = stage.start_tokens
         for segment in stage.segments:
             done = min(max(step - segment.first_step, 0), segment.num_steps)
@@ -126,13 +131,17 @@ class ResolvedRun(Section):
 
     def identity(self) -> dict[str, str]:
         """What a checkpoint must agree on to be continued: readable name → digest or value."""
-        config = self.config
+        config, mup = self.config, self.config.mup
+        if mup.duration_tokens_base is not None:  # a branch has other stages and counts its run's duration
+            mup = mup.model_copy(update={"duration_tokens": config.duration_tokens})
         plan = [stage.model_dump(mode="json") for stage in config.stages]
         sections = {
-            "model": config.model, "mup": config.mup, "optim": config.optim, "batch": config.batch.global_tokens,
+            "model": config.model, "mup": mup, "optim": config.optim, "batch": config.batch.global_tokens,
             "stages": plan, "seed": config.seed, "precision": config.precision,
         }
         values = {name: _text(value) for name, value in sections.items()}
+        if config.block_tokens != config.model.seq_length_tokens:  # the ledger counts in it
+            values["longest_sequence"] = str(config.block_tokens)
         values["tokenizer"] = self.tokenizer_sha256 or "none"
         values["data"] = _text({name: ref.train_sha256 for name, ref in sorted(self.data.items())})
         return values
@@ -149,6 +158,7 @@ def _text(value: object) -> str:
 def resolve(config: RunConfig, *, world_size: int) -> ResolvedRun:
     """Raises `ConfigError` for a layout, batch or stage that can't hold."""
     _check_backends(config)
+    _check_budget(config)
     layout = resolve_layout(config, world_size=world_size)
     size = model_size(config.model)
     return ResolvedRun(
@@ -166,6 +176,34 @@ def _check_backends(config: RunConfig) -> None:
     for operation, name in config.backends.model_dump().items():
         if name is not None and name not in names(operation):
             raise ConfigError(f"backends.{operation}={name!r} is unknown; one of: {', '.join(names(operation))}")
+
+
+def budget_of(config: RunConfig) -> Budget:
+    """Batch and duration against those where the recipe's values were found; no difference where it doesn't name these."""
+    base_batch, base_duration = config.mup.batch_tokens_base, config.mup.duration_tokens_base
+    if base_batch is None or base_duration is None:
+        return Budget()
+    return Budget(
+        batch_mult=config.batch.global_tokens / base_batch, duration_mult=config.duration_tokens / base_duration
+    )
+
+
+def _check_budget(config: RunConfig) -> None:
+    """The rule for batch and duration wants one batch, one duration, and betas that stay above 0."""
+    if config.mup.batch_tokens_base is None:
+        return
+    for stage in config.stages:
+        if stage.batch is not None:
+            raise ConfigError(
+                f"mup.batch_tokens_base with stages.{stage.name}.batch: the batch grows from {stage.batch.from_tokens} to "
+                f"{stage.batch.to_tokens}, and the rule carries values over to one batch; leave one of the two out"
+            )
+    if not config.duration_tokens:
+        raise ConfigError("mup.duration_tokens_base: the recipe has no stages; write mup.duration_tokens")
+    try:
+        betas_at(budget_of(config).step_mult, config.optim.betas)
+    except PatchError as error:
+        raise ConfigError(f"mup.batch_tokens_base, duration_tokens_base: {error}") from error
 
 
 def padded_vocab_size(vocab_size: int, *, tp: int) -> int:
@@ -249,7 +287,7 @@ def resolve_stages(config: RunConfig, layout: Layout) -> tuple[ResolvedStage, ..
         stages.append(
             ResolvedStage(
                 name=stage.name, start_step=step, end_step=end_step, start_tokens=tokens, end_tokens=end_tokens,
-                segments=tuple(segments),
+                segments=tuple(segments), seq_length_tokens=stage.seq_length_tokens, rope_base=stage.rope_base,
             )
         )
         step, tokens = end_step, end_tokens
@@ -294,14 +332,16 @@ def _ramp(config: RunConfig, stage: StageConfig) -> list[tuple[int, int]]:
 
 def _batch_seqs(config: RunConfig, layout: Layout, stage: StageConfig, batch_tokens: int) -> int:
     """Sequences of a step; every data-parallel rank runs a whole number of micro batches of them."""
-    seq, micro = config.model.seq_length_tokens, config.batch.micro_seqs
+    seq, micro = stage.seq_length_tokens or config.model.seq_length_tokens, config.batch.micro_seqs
     unit = micro * layout.dp * (layout.pp if layout.vp > 1 else 1)
     rule = f"micro_seqs={micro} × dp={layout.dp}" + (f" × pp={layout.pp} (interleaved)" if layout.vp > 1 else "")
-    if batch_tokens <= 0 or batch_tokens % (seq * unit):
+    whole = math.lcm(seq * unit, config.block_tokens)
+    if batch_tokens <= 0 or batch_tokens % whole:
         whose = "batch.global_tokens" if batch_tokens == config.batch.global_tokens else f"stages.{stage.name}.batch"
+        blocks = "" if whole == seq * unit else f", in whole blocks of the longest sequence, {config.block_tokens}: {whole}"
         raise ConfigError(
-            f"{whose}={batch_tokens} is not a multiple of seq_length_tokens={seq} × {rule} = {seq * unit}; "
-            f"nearest: {_multiples_near(batch_tokens, seq * unit)}"
+            f"{whose}={batch_tokens} in stage {stage.name} is not a multiple of seq_length_tokens={seq} × {rule} = {seq * unit}"
+            f"{blocks}; nearest: {_multiples_near(batch_tokens, whole)}"
         )
     return batch_tokens // seq
 

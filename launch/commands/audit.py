@@ -56,14 +56,15 @@ def _show(result: dict[str, Any]) -> None:
 
     verdict = f"{len(result['differences'])} differences" if result["differences"] else "as the table says"
     table = Table(title=f"{result['checkpoint'] or 'at initialisation'}, base lr {result['base_lr']:.4g}: {verdict}")
-    for column in ("role", "parameters", "rms", "lr", "weight decay", "eps"):
+    for column in ("role", "parameters", "rms", "lr", "weight decay", "eps", "betas"):
         table.add_column(column)
     by_role: dict[str, list[dict[str, Any]]] = {}
     for row in result["rows"]:
         by_role.setdefault(row["role"], []).append(row)
     for role, rows in by_role.items():
         cells = [_range([row[key] for row in rows]) for key in ("rms", "lr", "weight_decay", "eps")]
-        table.add_row(role, str(len(rows)), *cells)
+        betas = {" ".join(f"{beta:.4g}" for beta in row["betas"] or ()) or "absent" for row in rows}
+        table.add_row(role, str(len(rows)), *cells, " / ".join(sorted(betas)))
     Console().print(table)
 
 

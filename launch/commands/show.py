@@ -7,7 +7,7 @@ import typer
 
 def show(
     recipe: Annotated[str, typer.Argument(help="Recipe file or preset.")],
-    as_: Annotated[str, typer.Option("--as", help="recipe, resolved, megatron, deepspeed, mup or sbatch.")] = "resolved",
+    as_: Annotated[str, typer.Option("--as", help="recipe, resolved, schedule, mup, megatron, deepspeed, sbatch")] = "resolved",
     override: Annotated[list[str], typer.Option("--override", "-o", help="key.path=value; may be repeated.")] = [],  # noqa: B006
     processes: Annotated[int, typer.Option(help="Ranks; the least that the layout takes where absent.")] = 0,
     cluster: Annotated[str, typer.Option(help="Site file or example (sbatch only).")] = "h100",
@@ -20,7 +20,7 @@ def show(
     import json
 
     from recipe.load import load_recipe
-    from recipe.lower import deepspeed_config, mup_of, transformer_arguments
+    from recipe.lower import deepspeed_config, mup_rows, schedule_rows, transformer_arguments
     from recipe.resolve import resolve
 
     config = load_recipe(recipe, override)
@@ -41,9 +41,10 @@ def show(
     views = {
         "recipe": lambda: config.model_dump(mode="json"),
         "resolved": lambda: resolve(config, world_size=world_size).model_dump(mode="json", exclude={"config"}),
+        "schedule": lambda: schedule_rows(resolve(config, world_size=world_size)),
         "megatron": lambda: transformer_arguments(resolve(config, world_size=world_size)),
         "deepspeed": lambda: deepspeed_config(resolve(config, world_size=world_size)),
-        "mup": lambda: {str(role): vars(rule) for role, rule in mup_of(config).table().items()},
+        "mup": lambda: mup_rows(resolve(config, world_size=world_size).config),
     }
     if as_ not in views:
         raise typer.BadParameter(f"{as_!r} is none of {', '.join([*views, 'sbatch'])}", param_hint="--as")

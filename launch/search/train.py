@@ -117,7 +117,9 @@ class Workshop:
         if trial.start is not None:
             folder = Path(trial.start)
             stage, _, tokens = folder.name.rpartition("-")
-            config = branch_config(config, name=config.name, stage=stage, tokens=int(tokens))
+            config = branch_config(
+                config, name=config.name, stage=stage, tokens=int(tokens), duration_tokens=config.duration_tokens
+            )
         config = config.model_copy(update={"parallel": ParallelConfig()})
         drawn = {source for stage in config.stages for source in stage.mixture}
         resolved = resolve(config, world_size=1)
@@ -204,11 +206,14 @@ class _Run:
 
 
 def shortened(config: RunConfig, frac: float) -> RunConfig:
-    """The same run at a share of its tokens: warmup, stages and half-life in proportion."""
+    """The same run at a share of its tokens: warmup, stages, rewarming and half-life in proportion."""
     stages = []
     for stage in config.stages:
         half_life = stage.lr.half_life_tokens
-        lr = stage.lr.model_copy(update={"half_life_tokens": max(1, round(half_life * frac)) if half_life else None})
+        lr = stage.lr.model_copy(
+            update={"half_life_tokens": max(1, round(half_life * frac)) if half_life else None,
+                    "rewarm_tokens": int(stage.lr.rewarm_tokens * frac)}
+        )
         ramp = stage.batch and stage.batch.model_copy(update={"over_tokens": round(stage.batch.over_tokens * frac)})
         stages.append(stage.model_copy(update={"tokens": max(1, round(stage.tokens * frac)), "lr": lr, "batch": ramp}))
     optim = config.optim.model_copy(update={"warmup_tokens": round(config.optim.warmup_tokens * frac)})

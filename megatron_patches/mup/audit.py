@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from megatron_patches.errors import AuditError
-from megatron_patches.mup.groups import group_values
 from megatron_patches.mup.init import is_tied, named_parameters, unwrapped
-from megatron_patches.mup.rules import VECTORS, Mup, Role, role_of
+from megatron_patches.mup.rules import VECTORS, Mup, Role, group_values, role_of
 
 _REL = 1e-6  # settings are copied, not computed: they must agree to rounding
 
@@ -51,6 +50,7 @@ def audit(
     weight_decay: float,
     peak_lr: float | None = None,
     eps: float = 1e-8,
+    betas: tuple[float, float] | None = None,
     decay_mode: str = "coupled",
     fresh_moved: float | None = None,
     vocab_size: int | None = None,
@@ -63,6 +63,7 @@ def audit(
         base_lr: Base learning rate at this moment (peak × schedule).
         weight_decay: Base weight decay, before the table's multiplier.
         peak_lr: Needed with independent decay; base_lr where left out.
+        betas: Adam's base betas, as given to `parameter_groups`; None leaves them unchecked.
         fresh_moved: Sum of base learning rates stepped so far; given, the weights' spread is checked too, within what
             Adam can have moved it. None on a resume.
         vocab_size: Real vocabulary, as given to `initialise`.
@@ -73,7 +74,7 @@ def audit(
     chunks = [model] if isinstance(model, torch.nn.Module) else list(model)
     values = {
         role: {
-            **group_values(role, rule, peak_lr or base_lr, weight_decay, eps=eps, decay_mode=decay_mode),
+            **group_values(role, rule, peak_lr or base_lr, weight_decay, eps=eps, betas=betas, decay_mode=decay_mode),
             "lr": base_lr * rule.lr_mult,
         }
         for role, rule in mup.table().items()
@@ -149,12 +150,18 @@ def _sharded_away(optimizer: Any) -> bool:
     return any(hasattr(one, "model_param_group_index_map") for one in inner)
 
 
+def _numbers(group: dict[str, Any]) -> dict[str, float]:
+    """What of a group the table decides; betas one by one."""
+    found = {key: float(group[key]) for key in ("lr", "weight_decay", "eps") if group.get(key) is not None}
+    return found | {f"beta{number}": beta for number, beta in enumerate(group.get("betas", ()), 1)}
+
+
 def _compare(role: Role, name: str, group: dict[str, Any], expected: dict[str, Any]) -> list[Mismatch]:
     out = []
-    for key in ("lr", "weight_decay", "eps"):
-        live = group.get(key)
-        if live is None or not isclose(float(live), expected[key], rel_tol=_REL, abs_tol=1e-30):
-            out.append(Mismatch(role, key, name, expected[key], "absent" if live is None else float(live)))
+    live = _numbers(group)
+    for key, wanted in _numbers(expected).items():
+        if key not in live or not isclose(live[key], wanted, rel_tol=_REL, abs_tol=1e-30):
+            out.append(Mismatch(role, key, name, wanted, live.get(key, "absent")))
     if group.get("role") not in (None, str(role)):
         out.append(Mismatch(role, "group", name, str(role), str(group["role"])))
     return out

@@ -1,20 +1,21 @@
-"""The muP table as data: role -> (init std, lr, weight decay, Adam eps, forward multiplier).
+"""The muP table as data: role -> (init std, lr, weight decay, Adam eps and betas, forward multiplier).
 
-Everything that scales with width or depth reads this file: model, initialisation, optimizer groups, export,
+Everything that scales with width, depth, batch or duration reads this file: model, initialisation, optimizer groups, export,
 documentation and the audit. Nothing else repeats a formula.
 
     Mup("minicpm", width=1536, base_width=256, depth=48, scale_emb=12, scale_depth=1.4, init_std=0.1).table()
 
 `m_N = width / base_width`, `m_L = depth / base_depth`; all rules are for Adam. Sources: `minicpm` Xmodel-2 report
 (arXiv 2412.19638) Table 6, MiniCPM (2404.06395); `tensor_programs` Tensor Programs V (2203.03466) Table 8;
-`completep` CompleteP (2505.01618) Table 1, with alpha = 1/2 depth-muP (2310.02244); `native` megatron-core 0.19.
+`completep` CompleteP (2505.01618) Table 1, with alpha = 1/2 depth-muP (2310.02244); `native` megatron-core 0.19;
+batch and duration, on top of each, Complete(d)P (2512.22382).
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import sqrt
+from typing import Any
 
 from megatron_patches.errors import PatchError
 
@@ -37,6 +38,7 @@ class Role(StrEnum):
 HIDDEN = (Role.HIDDEN_QKV, Role.HIDDEN_PROJ, Role.HIDDEN_FC1, Role.HIDDEN_FC2)
 RESIDUAL_WRITERS = (Role.HIDDEN_PROJ, Role.HIDDEN_FC2)  # their output is added to the residual stream
 VECTORS = (Role.NORM_GAIN, Role.FINAL_NORM_GAIN, Role.BIAS)
+DECAY_MODES = ("coupled", "independent")
 PARAMETRIZATIONS = ("standard", "minicpm", "tensor_programs", "completep", "native")
 
 
@@ -50,6 +52,8 @@ class Rule:
         wd_mult: Weight decay ÷ base weight decay, before the optimizer multiplies it by the learning rate.
         eps_mult: Adam epsilon ÷ base epsilon.
         forward_mult: Factor on what the parameter contributes to the forward pass.
+        step_mult: Share of the training that a step is ÷ that of the base training; Adam's 1 − β and independent
+            weight decay are multiplied by it.
     """
 
     init_std: float
@@ -57,6 +61,49 @@ class Rule:
     wd_mult: float = 1.0
     eps_mult: float = 1.0
     forward_mult: float = 1.0
+    step_mult: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How base hyperparameters move with batch and duration: r = batch_mult / duration_mult.
+
+    Complete(d)P (arXiv 2512.22382), from the SDE that Adam follows (arXiv 2205.10287): a step of rate η advances its
+    time by η² times the batch, so that r is a step's share of the whole training, against that of the base training.
+    `Mup.table` multiplies every role by it alike.
+
+    Attributes:
+        batch_mult: Tokens in a step ÷ tokens in a step where the hyperparameters were found.
+        duration_mult: Tokens in the training ÷ tokens in that training.
+    """
+
+    batch_mult: float = 1.0
+    duration_mult: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_mult", "duration_mult"):
+            if not getattr(self, name) > 0:
+                raise PatchError(f"budget.{name}={getattr(self, name)} must be greater than 0")
+
+    @property
+    def step_mult(self) -> float:
+        """r; Adam's 1 − β follow it, so that their memory keeps its share of the training."""
+        return self.batch_mult / self.duration_mult
+
+    @property
+    def lr_mult(self) -> float:
+        """Factor on the learning rate."""
+        return sqrt(self.step_mult)
+
+    @property
+    def wd_mult(self) -> float:
+        """Factor on coupled weight decay: lr × wd × steps, what a training shrinks in all, stays."""
+        return sqrt(self.step_mult)
+
+    @property
+    def eps_mult(self) -> float:
+        """Factor on Adam's epsilon: it follows the gradients' noise."""
+        return 1 / sqrt(self.step_mult)
 
 
 @dataclass(frozen=True)
@@ -71,6 +118,7 @@ class Mup:
         head_dim: Size of one attention head.
         base_head_dim: Head size whose 1/sqrt(d) attention is reproduced; None gives a plain 1/d.
         alpha: Depth exponent of `completep`, from 1/2 to 1.
+        budget: Batch and duration, read by every parametrisation.
     """
 
     parametrization: str = "minicpm"
@@ -84,6 +132,7 @@ class Mup:
     alpha: float = 1.0
     head_dim: int = 64
     base_head_dim: int | None = None
+    budget: Budget = Budget()
 
     def __post_init__(self) -> None:
         if self.parametrization not in PARAMETRIZATIONS:
@@ -136,7 +185,7 @@ class Mup:
         vector = Rule(init_std=0.0, wd_mult=0.0)
         in_block = Rule(init_std=0.0, wd_mult=0.0, lr_mult=self._depth_lr(), eps_mult=self._block_eps(width=False))
         embedding = Rule(init_std=self.init_std, forward_mult=self.embedding_mult)
-        return {
+        by_size = {
             Role.INPUT_EMBEDDING: embedding,
             # One matrix, two uses: its output is × embedding_mult on the way in and × logits_mult on the way out.
             # Vector-like (Tensor Programs V): neither lr nor std shrinks with width; see README, "measured".
@@ -150,6 +199,15 @@ class Mup:
             Role.FINAL_NORM_GAIN: vector,
             Role.BIAS: in_block,
         }
+        return {role: self._at_budget(rule) for role, rule in by_size.items()}
+
+    def _at_budget(self, rule: Rule) -> Rule:
+        """Batch and duration on top of width and depth."""
+        budget = self.budget
+        return replace(
+            rule, lr_mult=rule.lr_mult * budget.lr_mult, wd_mult=rule.wd_mult * budget.wd_mult,
+            eps_mult=rule.eps_mult * budget.eps_mult, step_mult=budget.step_mult,
+        )  # fmt: skip
 
     def _hidden(self, *, init_div: float = 1.0, forward_mult: float = 1.0) -> Rule:
         """Rule of the matrices inside blocks."""
@@ -178,57 +236,45 @@ class Mup:
         return 1 / self.width_mult if self.parametrization == "native" and width else 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """How base hyperparameters move with batch and duration: r = batch_mult / duration_mult.
+def betas_at(step_mult: float, base: tuple[float, float]) -> tuple[float, float]:
+    """Adam's betas where a step is `step_mult` times as large a share of the training as where `base` was found.
 
-    Complete(d)P (arXiv 2512.22382), from the SDE that Adam follows (arXiv 2205.10287): a step of rate η advances its
-    time by η² times the batch, so that r = steps' size in units of the whole training. Multiplies what a recipe names
-    (peak lr, weight decay, betas, eps), for every role alike; `Mup.table` is multiplied on top.
-
-    Attributes:
-        batch_mult: Tokens in a step ÷ tokens in a step where the hyperparameters were found.
-        duration_mult: Tokens in the training ÷ tokens in that training.
+    Raises:
+        PatchError: The step is so large that nothing would be remembered.
     """
+    first, second = (beta + (1 - step_mult) * (1 - beta) for beta in base)
+    if min(first, second) < 0:
+        raise PatchError(f"a step {step_mult:g} times as large leaves betas {base} no memory: the rule ends before that")
+    return first, second
 
-    batch_mult: float = 1.0
-    duration_mult: float = 1.0
 
-    def __post_init__(self) -> None:
-        for name in ("batch_mult", "duration_mult"):
-            if not getattr(self, name) > 0:
-                raise PatchError(f"budget.{name}={getattr(self, name)} must be greater than 0")
-
-    @property
-    def ratio(self) -> float:
-        """r: how much larger a step is, measured against the whole training."""
-        return self.batch_mult / self.duration_mult
-
-    @property
-    def lr_mult(self) -> float:
-        """Factor on the peak learning rate."""
-        return sqrt(self.ratio)
-
-    @property
-    def wd_mult(self) -> float:
-        """Factor on coupled weight decay: lr × wd × steps, what a training shrinks in all, stays."""
-        return sqrt(self.ratio)
-
-    @property
-    def eps_mult(self) -> float:
-        """Factor on Adam's epsilon: it follows the gradients' noise."""
-        return 1 / sqrt(self.ratio)
-
-    def betas(self, base: tuple[float, float]) -> tuple[float, float]:
-        """Adam's betas: their memory keeps its share of the training.
-
-        Raises:
-            PatchError: A step is so large that nothing would be remembered.
-        """
-        first, second = (1 - self.ratio * (1 - beta) for beta in base)
-        if min(first, second) < 0:
-            raise PatchError(f"a step {self.ratio:g} times larger leaves betas {base} no memory: the rule ends before that")
-        return first, second
+def group_values(
+    role: Role,
+    rule: Rule,
+    peak_lr: float,
+    weight_decay: float,
+    *,
+    eps: float = 1e-8,
+    betas: tuple[float, float] | None = None,
+    decay_mode: str = "coupled",
+) -> dict[str, Any]:
+    """One role's optimizer settings; the audit compares live groups with exactly this."""
+    if decay_mode not in DECAY_MODES:
+        raise PatchError(f"decay_mode={decay_mode!r} is unknown; one of: {', '.join(DECAY_MODES)}")
+    if betas is None and rule.step_mult != 1:
+        raise PatchError(f"betas are needed: a step is {rule.step_mult:g} times as large by batch and duration; they follow")
+    coupled = decay_mode == "coupled" or rule.wd_mult == 0
+    wd_mult = rule.wd_mult if coupled else rule.step_mult / (rule.lr_mult * peak_lr)
+    return {
+        "role": str(role),
+        "lr": peak_lr * rule.lr_mult,
+        "max_lr": peak_lr * rule.lr_mult,
+        "lr_mult": rule.lr_mult,
+        "wd_mult": wd_mult,
+        "weight_decay": weight_decay * wd_mult,
+        "eps": eps * rule.eps_mult,
+        **({} if betas is None else {"betas": betas_at(rule.step_mult, betas)}),
+    }
 
 
 # Order matters: the first pattern that matches the end of a name decides. Names are megatron-core's, with or
@@ -261,8 +307,3 @@ def role_of(name: str, *, tied: bool) -> Role:
             shared = role is Role.OUTPUT_HEAD or name.endswith("word_embeddings.weight")
             return Role.TIED_EMBEDDING if tied and shared else role
     raise PatchError(f"parameter {name!r} has no muP role; covered: embeddings, qkv, proj, fc1, fc2, norms, biases, head")
-
-
-def table_rows(mup: Mup) -> list[Mapping[str, str | float]]:
-    """The table as plain rows, for printing and JSON."""
-    return [{"role": str(role), **vars(rule)} for role, rule in mup.table().items()]

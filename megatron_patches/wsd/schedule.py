@@ -33,14 +33,11 @@ class Decay:
     Attributes:
         shape: One of `SHAPES`. `half_life` is 0.5^((s − S)/T) (Xmodel-2 report), with T = `half_life_tokens`.
         floor_frac: Lowest multiplier. The four finite shapes end on it; `half_life` is cut off at it.
-        length_tokens: Where a finite shape reaches its end; the rest of the stage is a constant tail. None: the
-            whole stage.
     """
 
     shape: str
     half_life_tokens: int | None = None
     floor_frac: float = 0.0
-    length_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
@@ -53,39 +50,40 @@ class Decay:
             raise PatchError(f"lr.half_life_tokens={self.half_life_tokens} must be greater than 0")
         if not 0 <= self.floor_frac < 1:
             raise PatchError(f"lr.floor_frac={self.floor_frac} must lie in [0, 1)")
-        if self.length_tokens is not None and self.length_tokens <= 0:
-            raise PatchError(f"lr.length_tokens={self.length_tokens} must be greater than 0")
 
     def mult(self, since_tokens: int, stage_tokens: int) -> float:
         """Multiplier `since_tokens` after the decay began, in a stage of `stage_tokens`."""
         if self.shape == "half_life":
             assert self.half_life_tokens is not None
-            until = since_tokens if self.length_tokens is None else min(since_tokens, self.length_tokens)
-            return max(self.floor_frac, 0.5 ** (until / self.half_life_tokens))
-        r = min(1.0, since_tokens / (self.length_tokens or stage_tokens))
+            return max(self.floor_frac, 0.5 ** (since_tokens / self.half_life_tokens))
+        r = min(1.0, since_tokens / stage_tokens)
         return self.floor_frac + (1 - self.floor_frac) * _SHAPES[self.shape](r)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the run: constant at the peak, or with a decay.
+    """A stretch of the run: constant at the peak, or with a decay, or a constant tail.
 
     Attributes:
         tokens: Length.
-        decay: None holds the peak.
+        decay: None stays at the peak.
         rewarm_tokens: Linear way from the previous stage's last multiplier back to this one's (WSD-S, arXiv
             2410.05192, jumps back: 0).
+        hold: Stays at the previous stage's last multiplier instead: the tail after a decay.
     """
 
     tokens: int
     decay: Decay | None = None
     rewarm_tokens: int = 0
+    hold: bool = False
 
     def __post_init__(self) -> None:
         if self.tokens <= 0:
             raise PatchError(f"stage.tokens={self.tokens} must be greater than 0")
         if not 0 <= self.rewarm_tokens <= self.tokens:
             raise PatchError(f"stage.rewarm_tokens={self.rewarm_tokens} must lie within the stage's {self.tokens} tokens")
+        if self.hold and (self.decay is not None or self.rewarm_tokens):
+            raise PatchError("lr.shape='hold' stays where the stage before it ended: it takes no decay and no rewarm_tokens")
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if not self.stages:
             raise PatchError("a schedule needs at least one stage")
+        if self.stages[0].hold or self.stages[0].rewarm_tokens:
+            raise PatchError("stages[0]: nothing precedes the first stage that it could hold or rewarm from; it has the warmup")
         if not 0 <= self.warmup_tokens <= self.stages[0].tokens:
             raise PatchError(
                 f"optim.warmup_tokens={self.warmup_tokens} must lie within the first stage's {self.stages[0].tokens} tokens"
@@ -146,6 +146,8 @@ class Schedule:
     def _own(self, index: int, since: int) -> float:
         """The stage's multiplier without warmup; the first stage's decay starts where the warmup ends."""
         stage = self.stages[index]
+        if stage.hold:
+            return self.lr_mult_at(self.starts[index])
         skip = self.warmup_tokens if index == 0 else stage.rewarm_tokens
         if stage.decay is None:
             return 1.0
@@ -191,4 +193,4 @@ def _continues(before: dict[str, Any] | None, now: dict[str, Any] | None) -> boo
     """Whether a branch merely cuts a constant stage short (or lengthens it): the lr behind it is then the same."""
     if before is None or now is None or before["decay"] is not None or now["decay"] is not None:
         return False
-    return before["rewarm_tokens"] == now["rewarm_tokens"]
+    return all(before[key] == now[key] for key in ("rewarm_tokens", "hold"))

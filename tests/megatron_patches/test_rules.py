@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from megatron_patches.errors import PatchError
-from megatron_patches.mup.rules import HIDDEN, PARAMETRIZATIONS, Mup, Role, Rule, role_of
+from megatron_patches.mup.rules import HIDDEN, PARAMETRIZATIONS, Budget, Mup, Role, Rule, betas_at, group_values, role_of
 
 WIDE = {"base_width": 256, "width": 1024, "base_depth": 4, "depth": 16, "scale_emb": 12, "scale_depth": 1.4, "init_std": 0.1}
 
@@ -56,6 +56,36 @@ def test_base_model_has_no_multipliers(kind: str) -> None:
     assert mup.softmax_scale in (None, 1 / 8)
     for role, rule in mup.table().items():
         assert (rule.lr_mult, rule.eps_mult) == (1, 1), role
+
+
+@pytest.mark.parametrize("kind", PARAMETRIZATIONS)
+def test_batch_and_duration_multiply_every_role(kind: str) -> None:
+    """Complete(d)P: four times the batch doubles lr and coupled decay, halves eps; four times the tokens undo it."""
+    plain, wide = rules(kind)[1], rules(kind, budget=Budget(batch_mult=4))[1]
+    for role, rule in wide.items():
+        was = plain[role]
+        assert (rule.lr_mult, rule.wd_mult, rule.eps_mult) == (2 * was.lr_mult, 2 * was.wd_mult, was.eps_mult / 2), role
+        assert (rule.step_mult, rule.init_std, rule.forward_mult) == (4, was.init_std, was.forward_mult)
+    assert rules(kind, budget=Budget(batch_mult=4, duration_mult=4))[1] == plain
+    assert rules(kind, budget=Budget(duration_mult=2))[1][Role.BIAS].lr_mult == pytest.approx(
+        plain[Role.BIAS].lr_mult / sqrt(2)
+    )
+    with pytest.raises(PatchError, match="duration_mult"):
+        Budget(duration_mult=0)
+
+
+def test_groups_at_another_batch() -> None:
+    """By hand: base lr 0.01, decay 0.1, eps 1e-8, m_N = 4, r = 4."""
+    rule = rules("minicpm", budget=Budget(batch_mult=4))[1][Role.HIDDEN_FC1]
+    group = group_values(Role.HIDDEN_FC1, rule, 0.01, 0.1, betas=(0.9, 0.95))
+    assert (group["lr"], group["weight_decay"], group["eps"]) == (0.005, 0.2, 0.5e-8)
+    assert group["betas"] == (pytest.approx(0.6), pytest.approx(0.8))
+    alone = group_values(Role.HIDDEN_FC1, rule, 0.01, 0.1, betas=(0.9, 0.95), decay_mode="independent")
+    assert alone["lr"] * alone["weight_decay"] == pytest.approx(0.4)  # a quarter of the steps, each shrinks four times as much
+    with pytest.raises(PatchError, match="betas are needed"):
+        group_values(Role.HIDDEN_FC1, rule, 0.01, 0.1)
+    with pytest.raises(PatchError, match="no memory"):
+        betas_at(16, (0.9, 0.95))
 
 
 @pytest.mark.parametrize(

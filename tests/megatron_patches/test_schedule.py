@@ -50,8 +50,8 @@ def test_finite_shapes(shape: str, quarter: float, half: float, floor: float) ->
 def test_half_life_floor_and_constant_tail() -> None:
     schedule = Schedule.of_stages([Stage(100), Stage(1000, Decay("half_life", 100, floor_frac=0.2))])
     assert [schedule.lr_mult_at(t) for t in (100, 200, 300, 400, 1100)] == [1, 0.5, 0.25, 0.2, 0.2]
-    tail = Schedule.of_stages([Stage(100), Stage(1000, Decay("linear", floor_frac=0.1, length_tokens=200))])
-    assert [tail.lr_mult_at(t) for t in (100, 200, 300, 700)] == pytest.approx([1, 0.55, 0.1, 0.1])
+    tail = Schedule.of_stages([Stage(100), Stage(200, Decay("linear", floor_frac=0.1)), Stage(400, hold=True), Stage(50)])
+    assert [tail.lr_mult_at(t) for t in (100, 200, 300, 301, 700, 701)] == pytest.approx([1, 0.55, 0.1, 0.1, 0.1, 1])
 
 
 def test_repeated_decays() -> None:
@@ -61,6 +61,8 @@ def test_repeated_decays() -> None:
     assert [schedule.lr_mult_at(t) for t in (150, 151, 250, 300)] == pytest.approx([0.1, 1, 1, 0.1])
     rewarmed = Schedule.of_stages([Stage(100), Stage(50, fall), Stage(100, rewarm_tokens=10)])
     assert [rewarmed.lr_mult_at(t) for t in (150, 155, 160, 161)] == pytest.approx([0.1, 0.55, 1, 1])
+    decays_at_once = Schedule.of_stages([Stage(100), Stage(50, fall), Stage(60, fall, rewarm_tokens=10)])
+    assert [decays_at_once.lr_mult_at(t) for t in (155, 160, 185, 210)] == pytest.approx([0.55, 1, 0.55, 0.1])
 
 
 def test_single_cosine_stage_starts_after_warmup() -> None:
@@ -93,6 +95,10 @@ def test_resume_compares_schedules() -> None:
         lambda: Decay("parabola"),
         lambda: Decay("linear", floor_frac=1.0),
         lambda: Stage(0),
+        lambda: Stage(10, rewarm_tokens=11),
+        lambda: Stage(10, Decay("linear"), hold=True),
+        lambda: Schedule.of_stages([Stage(10, hold=True)]),
+        lambda: Schedule.of_stages([Stage(10, rewarm_tokens=5)]),
         lambda: Schedule.of_stages([]),
         lambda: Schedule.of_stages([Stage(10)], warmup_tokens=11),
         lambda: Schedule.of_stages([Stage(10)]).lr_mult_at(-1),

@@ -8,7 +8,7 @@ import pytest
 
 from recipe.errors import ConfigError
 from recipe.load import load_recipe, preset_names
-from recipe.lower import deepspeed_config, mup_of, schedule_of, transformer_arguments
+from recipe.lower import deepspeed_config, mup_of, mup_rows, schedule_of, transformer_arguments
 from recipe.resolve import padded_vocab_size, resolve
 from recipe.size import model_size
 
@@ -25,6 +25,15 @@ BAD = [
     (["model.num_heads=3"], "not a multiple of num_heads=3"),
     (["model.num_kv_heads=3"], "not a multiple of num_kv_heads=3"),
     (["stages.decay.lr={shape: half_life}"], "half_life_tokens goes with shape half_life"),
+    (["stages.decay.lr={shape: hold, rewarm_tokens: 1}"], "leave one of the two out"),
+    (["stages.decay.lr={shape: hold, floor_frac: 0.1}"], "floor_frac=0.1 goes with a decay"),
+    (["stages.decay.lr={rewarm_tokens: 600K}"], "rewarm_tokens=600000 is longer than the stage's tokens=500000"),
+    (["stages.stable.lr={shape: hold}"], "stages.stable.lr: hold and rewarm_tokens go on from a stage before"),
+    (["mup.batch_tokens_base=8192"], "batch_tokens_base and duration_tokens_base go together"),
+    (["mup.duration_tokens=1M"], "duration_tokens goes with"),
+    (["mup={batch_tokens_base: 8192, duration_tokens_base: 1M}"], "the batch grows from 8192 to 16384"),
+    (["mup={batch_tokens_base: 8192, duration_tokens_base: 1M}", "stages=[]"], "write mup.duration_tokens"),
+    (["mup={batch_tokens_base: 1024, duration_tokens_base: 2.1M}", "stages.stable.batch=null"], "no memory"),
     (["parallel.tp=3"], "parallel.tp=3 does not divide model.num_heads=4"),
     (["parallel.tp=8"], "parallel.tp=8 does not divide"),
     (["parallel.pp=3"], "does not divide"),
@@ -112,7 +121,7 @@ def lowered(name: str) -> str:
         "resolved": resolved.model_dump(mode="json", exclude={"config"}),
         "transformer": transformer_arguments(resolved),
         "deepspeed": deepspeed_config(resolved),
-        "mup": {str(role): vars(rule) for role, rule in mup_of(config).table().items()},
+        "mup": mup_rows(config),
     }
     return json.dumps(views, indent=1) + "\n"
 

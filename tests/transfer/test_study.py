@@ -2,13 +2,11 @@
 
 import json
 from dataclasses import asdict
-from math import log, sqrt
+from math import log
 from pathlib import Path
 
 import pytest
 
-from megatron_patches.errors import PatchError
-from megatron_patches.mup.rules import Budget
 from tests.transfer.curves import BASE_LR, STEP, Curve, curves
 from tests.transfer.fit import gaps_near_best, minimum, moved, moved_at_least, regret
 from tests.transfer.study import Points, finished, run, sweep
@@ -89,17 +87,3 @@ def test_a_point_learns_and_is_reproducible(cpu) -> None:
     first = train_one(job)
     assert first["loss"] < log(256) - 1
     assert train_one(job)["loss"] == first["loss"]
-
-
-def test_batch_and_duration_rules() -> None:
-    """Complete(d)P: four times the batch doubles lr; four times the tokens at this batch halve it again."""
-    wide = Budget(batch_mult=4)
-    assert (wide.lr_mult, wide.wd_mult, wide.eps_mult) == (2, 2, 0.5)
-    assert wide.betas((0.9, 0.95)) == (pytest.approx(0.6), pytest.approx(0.8))
-    both = Budget(batch_mult=4, duration_mult=4)
-    assert (both.lr_mult, both.betas((0.9, 0.95))) == (1, (0.9, 0.95))
-    assert Budget(duration_mult=2).lr_mult == pytest.approx(1 / sqrt(2))
-    with pytest.raises(PatchError, match="no memory"):
-        Budget(batch_mult=16).betas((0.9, 0.95))
-    with pytest.raises(PatchError, match="duration_mult"):
-        Budget(duration_mult=0)

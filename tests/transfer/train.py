@@ -89,6 +89,7 @@ def mup_of(job: Job) -> Mup:
     return Mup(
         job.kind, base_width=job.base_width, width=job.width, base_depth=job.base_depth, depth=job.depth, scale_emb=12,
         scale_depth=job.scale_depth, init_std=job.init_std, alpha=job.alpha, head_dim=job.head_dim, base_head_dim=job.head_dim,
+        budget=job.budget,
     )  # fmt: skip
 
 
@@ -106,20 +107,17 @@ def train_one(job: Job) -> dict[str, float]:
         Held-out `loss` (nats a byte; a diverged run counts as the uniform guess) and `seconds`.
     """
     started = time.perf_counter()
-    mup, budget, schedule = mup_of(job), job.budget, schedule_of(job.steps)
+    mup, schedule = mup_of(job), schedule_of(job.steps)
     setting = coordcheck.Setting(head_dim=job.head_dim, kv_share=job.kv_share, seq_length_tokens=SEQ)
     model = coordcheck.build(mup, setting, job.seed)
-    peak_lr = job.lr * budget.lr_mult
-    groups = parameter_groups(
-        model, mup, peak_lr, job.weight_decay * budget.wd_mult, eps=1e-8 * budget.eps_mult, decay_mode=job.decay_mode
-    )
-    optimizer = torch.optim.AdamW(groups, betas=budget.betas((0.9, 0.95)), fused=True)
+    groups = parameter_groups(model, mup, job.lr, job.weight_decay, betas=(0.9, 0.95), decay_mode=job.decay_mode)
+    optimizer = torch.optim.AdamW(groups, fused=True)
     inputs, labels = windows(corpus()[0], job.steps * job.batch_seqs, job.seed)
     position = torch.arange(SEQ).expand(job.batch_seqs, SEQ)
     for step in range(job.steps):
         rows = slice(step * job.batch_seqs, (step + 1) * job.batch_seqs)
         for group in optimizer.param_groups:
-            group["lr"] = peak_lr * group["lr_mult"] * schedule.lr_mult_at(step + 1)
+            group["lr"] = job.lr * group["lr_mult"] * schedule.lr_mult_at(step + 1)
         loss = model(inputs[rows], position, None, labels=labels[rows]).mean()
         optimizer.zero_grad()
         loss.backward()
