@@ -10,6 +10,7 @@ from recipe.branch import create_branch
 from recipe.config import RunConfig
 from recipe.errors import RunError
 from recipe.load import load_recipe
+from recipe.lower import mup_rows
 from recipe.prepare import create_run, load_resolved
 from recipe.rundir import RunDir, write_text
 from tests.recipe.runs import finish, prepared, trace
@@ -62,6 +63,20 @@ def test_branches_have_length_shape_and_mixture_of_their_own(at_a_checkpoint: Ru
     assert Path(resolved.branch.parent) == run.root.absolute()
     with pytest.raises(RunError, match=rf"no checkpoint at 1024 tokens; there are: {AT}"):
         create_branch(run, changed(run), at_tokens=1024, name="none", world_size=1, data_dir=home / "data")
+
+
+def test_a_branch_keeps_the_values_that_its_run_carried_over(home: Path) -> None:
+    """A branch is shorter than its run, and the rule for batch and duration counts the run's duration."""
+    bases = ["mup.batch_tokens_base=128", "mup.duration_tokens_base=2048", "stages.stable.batch=null"]
+    run = prepared(home, "carried", processes=1, overrides=bases)
+    write_text(run.checkpoints / f"stable-{AT:015d}" / "manifest.json", "{}")
+    ours = ("stages.decay.tokens=512",)
+    branch = create_branch(run, changed(run, *ours), at_tokens=AT, name="short", world_size=1, data_dir=home / "data")
+    parent, left = load_resolved(run), load_resolved(branch)
+    assert left.total_tokens < parent.total_tokens == 4096
+    assert mup_rows(left.config) == mup_rows(parent.config)
+    assert mup_rows(left.config)["bias"]["step_mult"] == 2 / 2
+    assert left.identity()["mup"] == parent.identity()["mup"]
 
 
 @pytest.mark.slow

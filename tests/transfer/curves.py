@@ -42,7 +42,7 @@ class Curve:
 def curves() -> Iterator[Curve]:
     """Every curve, cheap ones of a part first."""
     for width in WIDTHS:
-        seeds = {64: 4, 128: 3, 256: 3}.get(width, 2)
+        seeds = {64: 4, 128: 4, 256: 4}.get(width, 2)
         start = {64: -4, 128: -6, 256: -8, 512: -9}[width]  # a little less than lr ∝ 1/width, as theory expects
         reach = 1 if width == 512 else 2  # two minutes a point
         standard = Job(kind="standard", width=width, init_std=0.02)
