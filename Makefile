@@ -70,9 +70,11 @@ test-slurm-core: env  ## of these the ones that take seconds each
 parity: env  ## any YAML list of layouts against one process: make parity LAYOUTS=file.yaml PRECISION=bf16
 	$(BIN)/python -m tests.parity $(LAYOUTS) $(if $(PRECISION),--precision $(PRECISION))
 
-transfer: env  ## the muP transfer study; goes on where it stopped: make transfer OUT=dir starts another
+STUDY = $(BIN)/python -W ignore -m tests.transfer.study --results $(or $(OUT),recipe/studies/transfer)/points.jsonl
+transfer: env  ## the muP transfer study, a core for each half; goes on where it stopped: make transfer OUT=dir starts another
 	@mkdir -p $(or $(OUT),recipe/studies/transfer)
-	$(BIN)/python -W ignore -m tests.transfer.study --results $(or $(OUT),recipe/studies/transfer)/points.jsonl
+	$(STUDY) --parts depth,gqa,scale_depth & other=$$!; \
+	$(STUDY) --parts width,weight_decay,batch,duration; mine=$$?; wait $$other && exit $$mine
 	$(BIN)/python -m tests.transfer.draw $(or $(OUT),recipe/studies/transfer)
 
 bench: bench-data bench-plan bench-train bench-start  ## the benchmarks
