@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from recipe.config import RunConfig
 from recipe.report.collect import RunView
+from recipe.resolve import budget_of
 from recipe.units import format_count, format_seconds
 
 
@@ -50,7 +52,7 @@ def facts(view: RunView) -> list[Fact]:
         Fact("layout", f"{resolved.layout} on {_plural(resolved.layout.world_size, 'process', 'processes')}"),
         Fact("precision", config.precision),
         Fact("scaling", f"{config.mup.parametrization}, base width {config.mup.dim_model_base}"),
-        Fact("peak learning rate", f"{config.optim.peak_lr:g} (base)"),
+        Fact("peak learning rate", _peak_lr(config)),
         Fact("tokenizer", f"{config.tokenizer.kind}, {model.vocab_size:,} pieces, {(resolved.tokenizer_sha256 or '–')[:12]}"),
         Fact("seed", str(config.seed)),
         Fact("attempts", _attempts(view)),
@@ -59,6 +61,12 @@ def facts(view: RunView) -> list[Fact]:
     if resolved.branch:
         rows.insert(2, Fact("branch of", f"{resolved.branch.parent} at {format_count(resolved.branch.at_tokens)} tokens"))
     return rows
+
+
+def _peak_lr(config: RunConfig) -> str:
+    budget = budget_of(config)
+    carried = f"; × {budget.lr_mult:.3g} in every role, by batch and duration" if budget.step_mult != 1 else ""
+    return f"{config.optim.peak_lr:g} (base){carried}"
 
 
 def lead(view: RunView) -> str:
