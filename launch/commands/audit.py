@@ -65,7 +65,7 @@ def _show(result: dict[str, Any]) -> None:
         cells = [_range([row[key] for row in rows]) for key in ("rms", "lr", "weight_decay", "eps")]
         betas = {" ".join(f"{beta:.4g}" for beta in row["betas"] or ()) or "absent" for row in rows}
         table.add_row(role, str(len(rows)), *cells, " / ".join(sorted(betas)))
-    Console().print(table)
+    Console(width=None if Console().is_terminal else 140).print(table)
 
 
 def _range(values: list[float | None]) -> str:
