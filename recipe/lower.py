@@ -32,18 +32,13 @@ def mup_of(config: RunConfig) -> Mup:
 
 def mup_rows(config: RunConfig) -> dict[str, dict[str, Any]]:
     """The table by role, with what the optimizer's groups hold at the peak."""
-    optim = config.optim
-    return {
-        str(role): vars(rule) | {
-            key: value
-            for key, value in group_values(
-                role, rule, optim.peak_lr, optim.weight_decay, eps=optim.eps, betas=optim.betas,
-                decay_mode=optim.weight_decay_mode,
-            ).items()
-            if key in ("lr", "weight_decay", "eps", "betas")
-        }
-        for role, rule in mup_of(config).table().items()
-    }  # fmt: skip
+    optim, rows = config.optim, {}
+    for role, rule in mup_of(config).table().items():
+        at_peak = group_values(
+            role, rule, optim.peak_lr, optim.weight_decay, eps=optim.eps, betas=optim.betas, decay_mode=optim.weight_decay_mode
+        )
+        rows[str(role)] = vars(rule) | {key: at_peak[key] for key in ("lr", "weight_decay", "eps", "betas")}
+    return rows
 
 
 def schedule_of(resolved: ResolvedRun) -> Schedule:
