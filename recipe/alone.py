@@ -33,7 +33,8 @@ def load_model(run: RunDir, checkpoint: Path, *, precision: str | None = None) -
 
     config = load_resolved(run).config
     reader = CheckpointReader(checkpoint)
-    model = build_alone(config.model_copy(update={"precision": precision or config.precision}))
+    trained = {"model": config.model_at(reader.state["stage"]), "precision": precision or config.precision}
+    model = build_alone(config.model_copy(update=trained))
     from megatron.core import parallel_state as ps
 
     from megatron_patches.mup.init import named_parameters

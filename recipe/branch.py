@@ -91,6 +91,12 @@ def create_branch(
     stage = folder.name.rpartition("-")[0]
     duration_tokens = parent.config.duration_tokens
     changed = branch_config(config, name=name, stage=stage, tokens=tokens, duration_tokens=duration_tokens)
+    if changed.block_tokens != parent.config.block_tokens:
+        raise ConfigError(
+            f"stages: the branch's longest sequence is {changed.block_tokens} tokens, and the run drew its text in blocks of "
+            f"{parent.config.block_tokens}; name the longest in the run's own recipe from the start, or go on from an export "
+            "(windtunnel import)"
+        )
     index = [one.name for one in changed.stages].index(stage)
     resolved = resolve(changed, world_size=world_size)
     landed = resolved.stages[index].end_tokens

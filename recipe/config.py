@@ -350,6 +350,11 @@ class RunConfig(Section):
         own = {} if found is None else found.model_dump(include={"seq_length_tokens", "rope_base"})
         return self.model.model_copy(update={key: value for key, value in own.items() if value is not None})
 
+    def length_note(self, stage: str) -> str:
+        """What of the model a stage changes, in words; nothing where it changes nothing."""
+        model = self.model_at(stage)
+        return "" if model == self.model else f"sequences of {model.seq_length_tokens} tokens, rotary base {model.rope_base:g}"
+
     @model_validator(mode="after")
     def _lengths(self) -> Self:
         for key, length in [

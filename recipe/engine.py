@@ -32,7 +32,7 @@ from megatron_patches.zero.topology import Topology, mark_tied_copy
 from recipe.batch import MicroBatch, model_inputs
 from recipe.errors import TrainingFault
 from recipe.lower import mup_of
-from recipe.model import build_chunks
+from recipe.model import build_chunks, set_rope_base
 from recipe.resolve import ResolvedRun
 from recipe.stopwatch import Stopwatch
 
@@ -66,7 +66,7 @@ class Engine:
         self.mup = mup_of(resolved.config)
         self.backends = choose_all(_forced_backends(resolved))
         self.chunks = build_chunks(resolved, transformer, backends=self.backends, device=device)
-        self.model_config = self.chunks[0].config
+        self.model_config, self._rope_base = self.chunks[0].config, resolved.config.model.rope_base
         self.model_config.finalize_model_grads_func = None
         mark_tied_copy(self.chunks)
         optim = resolved.config.optim
@@ -94,6 +94,12 @@ class Engine:
     def set_lr(self, base_lr: float) -> None:
         for group in self.param_groups:
             group["lr"] = base_lr * group["lr_mult"]
+
+    def set_rope_base(self, base: float) -> None:
+        """Of the rotary embedding, which a stage may change."""
+        if base != self._rope_base:
+            set_rope_base(self.chunks, base)
+            self._rope_base = base
 
     def train_step(
         self, micro_batches: Sequence[MicroBatch], *, num_targets: int, stop: bool = False, compare_replicas: bool = False

@@ -1,6 +1,6 @@
 """Builds this rank's part of the model from a resolved run: Megatron-Core's GPTModel with the muP table attached."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +56,15 @@ def build_chunks(
         _chunk(resolved, config, mup, backends=backends, device=device, vp_stage=stage if vp > 1 else None)
         for stage in range(vp)
     ]
+
+
+def set_rope_base(chunks: Sequence[GPTModel], base: float) -> None:
+    """Rotary frequencies of another base from here on, as a model built with it has them (arXiv 2309.16039)."""
+    for chunk in chunks:
+        rotary, size = chunk.rotary_pos_emb, chunk.config.kv_channels
+        # on the CPU, as at the start (its first use moves it), so that a resumed run has the same bits
+        rotary.inv_freq = 1.0 / (base ** (torch.arange(0, size, 2, dtype=torch.float32) / size))
+        rotary.forward.cache_clear()  # upstream keeps the tables of each length
 
 
 def _chunk(

@@ -69,13 +69,13 @@ def with_data(resolved: ResolvedRun, folders: dict[str, dict[str, Path]], tokeni
 
 
 def check_lengths(resolved: ResolvedRun) -> None:
-    """Each source must hold at least one sequence; raises `ConfigError`."""
-    seq = resolved.config.model.seq_length_tokens
+    """Each source must hold at least one sequence, of the longest; raises `ConfigError`."""
+    seq = resolved.config.block_tokens
     for name, ref in resolved.data.items():
         num_tokens = Manifest.load(Path(ref.train)).num_tokens
         if num_tokens < seq + 1:
             raise ConfigError(
-                f"sources.{name}: {num_tokens} tokens are fewer than one sequence of model.seq_length_tokens={seq} + 1; "
+                f"sources.{name}: {num_tokens} tokens are fewer than one sequence of seq_length_tokens={seq} + 1; "
                 "shorten the sequence or add text"
             )
 
@@ -131,7 +131,8 @@ def summary(resolved: ResolvedRun) -> str:
     ]
     for stage in resolved.stages:
         tokens = format_count(stage.end_tokens - stage.start_tokens)
-        lines.append(f"- {stage.name}: {tokens} tokens, steps {stage.start_step} to {stage.end_step - 1}")
+        said = [f"steps {stage.start_step} to {stage.end_step - 1}", *filter(None, [config.length_note(stage.name)])]
+        lines.append(f"- {stage.name}: {tokens} tokens, {', '.join(said)}")
     lines += ["", "`windtunnel resume` with this directory goes on; `windtunnel status` says how it stands.", ""]
     return "\n".join(lines)
 

@@ -21,8 +21,7 @@ class Trainer(WholeTrainer):
 
     def run(self, stop: StopRequest) -> str | None:
         num_steps = min(int(os.environ[STEPS_VARIABLE]), self.resolved.num_steps - SKIPPED_STEPS)
-        stage = self.resolved.config.stages[0]
-        self.samples.enter(stage.name, stage.mixture)
+        self.enter(self.resolved.config.stages[0])
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self.device == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)

@@ -96,6 +96,10 @@ class ResolvedRun(Section):
     data: dict[str, DataRef] = Field(default_factory=dict)
     branch: BranchRef | None = None
 
+    def as_trained(self, stage: str) -> "ResolvedRun":
+        """With the model as this stage trains it: what its checkpoints are."""
+        return self.model_copy(update={"config": self.config.model_copy(update={"model": self.config.model_at(stage)})})
+
     @property
     def num_steps(self) -> int:
         return self.stages[-1].end_step
@@ -216,13 +220,17 @@ def resolve_layout(config: RunConfig, *, world_size: int) -> Layout:
     """The layout on so many processes; every rule that the engine holds is checked here."""
     model, parallel = config.model, config.parallel
     tp, pp, vp, cp = parallel.tp, parallel.pp, parallel.vp, parallel.cp
+    lengths = {f"stages.{one.name}": one.seq_length_tokens for one in config.stages if one.seq_length_tokens}
+    lengths["model"] = model.seq_length_tokens
     for key, number, holder, whole in (
         ("parallel.tp", tp, "model.num_heads", model.num_heads),
         ("parallel.tp", tp, "model.num_kv_heads", model.num_kv_heads),
         ("parallel.tp", tp, "model.ffn_hidden_size", model.ffn_hidden_size),
-        ("parallel.cp", 2 * cp if cp > 1 else 1, "model.seq_length_tokens (in 2·cp parts)", model.seq_length_tokens),
-        ("parallel.tp", tp * cp if parallel.sp else 1, "model.seq_length_tokens (times cp, under sp)", model.seq_length_tokens),
-    ):
+        *(("parallel.cp", 2 * cp if cp > 1 else 1, f"{whose}.seq_length_tokens (in 2·cp parts)", length)
+          for whose, length in lengths.items()),
+        *(("parallel.tp", tp * cp if parallel.sp else 1, f"{whose}.seq_length_tokens (times cp, under sp)", length)
+          for whose, length in lengths.items()),
+    ):  # fmt: skip
         if whole % number:
             kv_and_ffn = math.gcd(model.num_kv_heads, model.ffn_hidden_size)
             given, fits = (tp, kv_and_ffn) if key == "parallel.tp" else (cp, whole // 2)

@@ -1,14 +1,19 @@
 """Which text comes when: mixture streams and their ledger. A function of recipe and seed alone. No torch.
 
-A source is one endless stream: its shards, laid end to end, are cut into windows of `seq_length_tokens` (plus one token for
-the last target), and epoch e visits all windows in the order of a keyed permutation. The permutation is computed, not stored
-(a Feistel network with cycle walking), so start-up and memory don't grow with the corpus. Which source a sample is drawn
-from follows from the mixture by the largest deficit. The ledger (samples drawn of each source) says everything about where a
-run stands: a stage change, another layout or a resume goes on exactly there.
+A source is one endless stream: its shards, laid end to end, are cut into blocks as long as the recipe's longest sequence
+(plus one token for the last target), and epoch e visits all blocks in the order of a keyed permutation. The permutation is
+computed, not stored (a Feistel network with cycle walking), so start-up and memory don't grow with the corpus. Which source a
+block is drawn from follows from the mixture by the largest deficit. The ledger (blocks drawn of each source) says everything
+about where a run stands: a stage change, another layout or a resume goes on exactly there.
+
+Where stages have sequences of different lengths, each must divide the longest: a shorter one's samples are the parts of a
+block, one after the other. So the order of the text doesn't depend on where lengths change, and nothing is skipped or
+repeated there; every step reads whole blocks (recipe/resolve.py refuses a batch that doesn't). Where all are alike, a block is
+a sequence.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -91,47 +96,51 @@ class TokenStore:
 
 @dataclass(frozen=True)
 class Window:
-    """One training sequence: seq + 1 tokens of a source."""
+    """A block of a source, or one training sequence of it."""
 
     source: str
     draw: int
-    """How many samples of the source came before it in the run."""
+    """How many blocks of the source came before this one in the run."""
     epoch: int
     index: int
-    """Position in the source, in windows."""
+    """Position in the source, in blocks."""
+    part: int = 0
+    """Which of the block's sequences."""
 
 
 class SourceStream:
     """The endless stream of one source."""
 
-    def __init__(self, name: str, store: TokenStore, *, seq_length_tokens: int, seed: int) -> None:
-        self.name, self.store, self.seq = name, store, seq_length_tokens
-        self.num_windows = (store.num_tokens - 1) // seq_length_tokens
-        if self.num_windows < 1:
+    def __init__(self, name: str, store: TokenStore, *, block_tokens: int, seed: int) -> None:
+        self.name, self.store, self.block_tokens = name, store, block_tokens
+        self.num_blocks = (store.num_tokens - 1) // block_tokens
+        if self.num_blocks < 1:
             raise ConfigError(
-                f"sources.{name}: {store.num_tokens} tokens are fewer than one sequence, "
-                f"model.seq_length_tokens={seq_length_tokens} + 1; shorten the sequence or add text"
+                f"sources.{name}: {store.num_tokens} tokens are fewer than the longest sequence, "
+                f"seq_length_tokens={block_tokens} + 1; shorten the sequence or add text"
             )
         self._seed = seed
         self._orders: dict[int, Permutation] = {}
 
     def window(self, draw: int) -> Window:
-        epoch, position = divmod(draw, self.num_windows)
+        epoch, position = divmod(draw, self.num_blocks)
         if epoch not in self._orders:
-            self._orders[epoch] = Permutation(self.num_windows, key=f"{self._seed}/{self.name}/{epoch}")
+            self._orders[epoch] = Permutation(self.num_blocks, key=f"{self._seed}/{self.name}/{epoch}")
         return Window(self.name, draw, epoch, self._orders[epoch](position))
 
-    def tokens(self, window: Window) -> np.ndarray:
-        """int64[seq + 1]."""
-        return self.store.tokens(window.index * self.seq, self.seq + 1)
+    def tokens(self, window: Window, *, seq_length_tokens: int | None = None) -> np.ndarray:
+        """int64[seq + 1]; the whole block where no length is given."""
+        seq = seq_length_tokens or self.block_tokens
+        return self.store.tokens(window.index * self.block_tokens + window.part * seq, seq + 1)
 
-    def loss_mask(self, window: Window) -> np.ndarray:
+    def loss_mask(self, window: Window, *, seq_length_tokens: int | None = None) -> np.ndarray:
         """float32[seq], of the targets."""
-        return self.store.loss_mask(window.index * self.seq + 1, self.seq)
+        seq = seq_length_tokens or self.block_tokens
+        return self.store.loss_mask(window.index * self.block_tokens + window.part * seq + 1, seq)
 
 
 class Mixture:
-    """Which source each sample of a stage is drawn from: always the one furthest behind its share."""
+    """Which source each block of a stage is drawn from: always the one furthest behind its share."""
 
     def __init__(self, weights: dict[str, float]) -> None:
         self.sources = tuple(weights)
@@ -142,7 +151,7 @@ class Mixture:
         self.counts = np.zeros(len(exact), dtype=np.int64)
 
     def draw(self, count: int) -> list[str]:
-        """Sources of the next samples; at any time each count is within one sample of its share."""
+        """Sources of the next blocks; at any time each count is within one block of its share."""
         drawn = []
         for _ in range(count):
             position = int(self.counts.sum()) + 1
@@ -153,7 +162,7 @@ class Mixture:
 
 
 class Ledger:
-    """Samples drawn of each source, over the run and within the stage; the state of the whole data side."""
+    """Blocks drawn of each source, over the run and within the stage; the state of the whole data side."""
 
     def __init__(self, state: dict | None = None) -> None:
         state = state or {}
@@ -172,38 +181,54 @@ class SampleStream:
         self.streams, self.ledger = streams, ledger
         self._mixture: Mixture | None = None
         self._entered: str | None = None
+        self._seq: int | None = None
 
-    def enter(self, stage: str, weights: dict[str, float]) -> None:
-        """Starts a stage, or goes on within it where the ledger already stands there; nothing where it was entered before."""
+    def enter(self, stage: str, weights: dict[str, float], *, seq_length_tokens: int | None = None) -> None:
+        """Starts a stage, or goes on within it where the ledger already stands there; nothing where it was entered before.
+
+        Args:
+            stage: Its name.
+            weights: Source → share.
+            seq_length_tokens: Of its samples, a divisor of the block; None: the block itself.
+        """
         if stage == self._entered:
             return
-        self._mixture, self._entered = Mixture(weights), stage
+        self._mixture, self._entered, self._seq = Mixture(weights), stage, seq_length_tokens
         if self.ledger.stage != stage:
             self.ledger.stage, self.ledger.drawn_in_stage = stage, {}
         self._mixture.counts[:] = [self.ledger.drawn_in_stage.get(source, 0) for source in self._mixture.sources]
 
     def draw(self, count: int) -> list[Window]:
-        """The next global batch; moves the ledger."""
+        """The next global batch, so many samples in whole blocks; moves the ledger."""
         assert self._mixture is not None, "enter a stage first"
+        parts = 1 if self._seq is None else self._block_tokens // self._seq
+        blocks, rest = divmod(count, parts)
+        assert not rest, f"{count} samples are no whole blocks of {parts}"  # resolve() refuses such a batch
         windows = []
-        for source in self._mixture.draw(count):
+        for source in self._mixture.draw(blocks):
             draw = self.ledger.drawn.get(source, 0)
-            windows.append(self.streams[source].window(draw))
+            block = self.streams[source].window(draw)
+            windows += [replace(block, part=part) for part in range(parts)]
             self.ledger.drawn[source] = draw + 1
             self.ledger.drawn_in_stage[source] = self.ledger.drawn_in_stage.get(source, 0) + 1
         return windows
 
     def read(self, windows: Sequence[Window]) -> tuple[np.ndarray, np.ndarray]:
         """int64[n, seq + 1] tokens and float32[n, seq] loss mask."""
-        tokens = np.stack([self.streams[window.source].tokens(window) for window in windows])
-        mask = np.stack([self.streams[window.source].loss_mask(window) for window in windows])
+        streams, seq = self.streams, self._seq
+        tokens = np.stack([streams[window.source].tokens(window, seq_length_tokens=seq) for window in windows])
+        mask = np.stack([streams[window.source].loss_mask(window, seq_length_tokens=seq) for window in windows])
         return tokens, mask
 
+    @property
+    def _block_tokens(self) -> int:
+        return next(iter(self.streams.values())).block_tokens
 
-def open_streams(folders: dict[str, str], *, seq_length_tokens: int, seed: int) -> dict[str, SourceStream]:
+
+def open_streams(folders: dict[str, str], *, block_tokens: int, seed: int) -> dict[str, SourceStream]:
     """Source → stream, over the train folders of a resolved run."""
     return {
-        name: SourceStream(name, TokenStore(folder), seq_length_tokens=seq_length_tokens, seed=seed)
+        name: SourceStream(name, TokenStore(folder), block_tokens=block_tokens, seed=seed)
         for name, folder in folders.items()
     }
 

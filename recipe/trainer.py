@@ -17,6 +17,7 @@ from recipe.checkpoint.format import run_state
 from recipe.checkpoint.restore import check_identity, load_engine, newest_whole
 from recipe.checkpoint.retention import remove_old
 from recipe.checkpoint.writer import CheckpointWriter
+from recipe.config import StageConfig
 from recipe.engine import Engine, StepResult
 from recipe.errors import RunError, TrainingFault
 from recipe.evaluate.during import heldout_losses
@@ -59,7 +60,7 @@ class Trainer:
         self._fresh = not state  # weights are the initialisation's own, which an imported checkpoint's are not
         streams = open_streams(
             {name: ref.train for name, ref in resolved.data.items()},
-            seq_length_tokens=config.model.seq_length_tokens, seed=config.seed,
+            block_tokens=config.block_tokens, seed=config.seed,
         )
         self.samples = SampleStream(streams, ledger=Ledger(state.get("ledger")))
         self._masked = any(stream.store.manifest.has_loss_mask for stream in streams.values())
@@ -78,7 +79,7 @@ class Trainer:
         while self.step < self.resolved.num_steps:
             index = self.resolved.stage_at(self.step)
             stage = self.resolved.config.stages[index]
-            self.samples.enter(stage.name, stage.mixture)
+            self.enter(stage)
             result = self._one_step(stop)
             if self._judge(result):
                 continue
@@ -97,6 +98,12 @@ class Trainer:
         self.writer.wait()
         self._event("finished", step=self.step, tokens=self.tokens)
         return None
+
+    def enter(self, stage: StageConfig) -> None:
+        """Mixture, sequence length and rotary base of a stage, from its first step or from where a checkpoint stands in it."""
+        model = self.resolved.config.model_at(stage.name)
+        self.samples.enter(stage.name, stage.mixture, seq_length_tokens=model.seq_length_tokens)
+        self.engine.set_rope_base(model.rope_base)
 
     @property
     def tokens(self) -> int:
@@ -170,7 +177,7 @@ class Trainer:
         eod = self.eod_id if self.resolved.config.model.reset_attention_at_document_end else None
         mine = rank_share(windows, dp_rank=ps.get_data_parallel_rank(), dp=layout.dp, micro_seqs=micro)
         read = [self.samples.read(share) for share in mine]
-        num_targets = batch_seqs * self.resolved.config.model.seq_length_tokens
+        num_targets = self.resolved.tokens_before(self.step + 1) - self.tokens
         if self._masked:
             counted = torch.tensor(sum(float(mask.sum()) for _, mask in read), dtype=torch.float64, device=self.device)
             dist.all_reduce(counted, group=ps.get_data_parallel_group())
@@ -241,11 +248,11 @@ class Trainer:
     def _record(self, result: StepResult, *, step: int, batch_seqs: int, step_s: float, data_s: float, num_ranks: int) -> None:
         if self.recorder is None:
             return
-        model = self.resolved.config.model
+        stage = self.resolved.stages[self.resolved.stage_at(step)]
+        model = self.resolved.config.model_at(stage.name)
         tokens = batch_seqs * model.seq_length_tokens
         tflops = model_flops_per_token(model) * tokens / step_s / 1e12
         groups = self.engine.param_groups
-        stage = self.resolved.stages[self.resolved.stage_at(step)]
         record = {
             "step": step, "stage": stage.name, "tokens": self.tokens, "loss": result.loss,
             "grad_norm": result.grad_norm if result.applied else None,

@@ -9,7 +9,11 @@ def mix(
     recipe: Annotated[str, typer.Argument(help="Recipe file or preset of the proxy model, with its stages.")],
     stage: Annotated[str, typer.Option(help="Stage whose mixture is searched; the last one where absent.")] = "",
     override: Annotated[list[str], typer.Option("--override", "-o", help="key.path=value; may be repeated.")] = [],  # noqa: B006
-    weight: Annotated[list[str], typer.Option(help="source=weight in the objective; all sources alike where absent.")] = [],  # noqa: B006
+    weight: Annotated[
+        list[str], typer.Option(help="source=weight, task:bits=weight or task:error=weight; all sources alike where absent.")
+    ] = [],  # noqa: B006
+    eval_data: Annotated[str, typer.Option(help="Folder with the tasks' data.")] = "eval-data",
+    max_questions: Annotated[int, typer.Option(help="First questions of each task; 0: all.", min=0)] = 0,
     no_worse: Annotated[list[str], typer.Option(help="source=x: it may lose x nats per token against the recipe's mix.")] = [],  # noqa: B006
     target_tokens: Annotated[str, typer.Option(help="Length of the stage in the real run, such as 140B.")] = "",
     target_at_hand: Annotated[list[str], typer.Option(help="source=tokens that the real run has; else those here.")] = [],  # noqa: B006
@@ -45,11 +49,12 @@ def mix(
     spec = spec_of(
         config, stage=stage, weight=weight, no_worse=no_worse, target_tokens=target_tokens, target_at_hand=target_at_hand,
         max_epochs=max_epochs, towards_prior=towards_prior, shares=shares, mixes=mixes or None, seeds=seeds,
-        confirm_width=confirm_width or None, confirm_seeds=confirm_seeds,
+        confirm_width=confirm_width or None, confirm_seeds=confirm_seeds, eval_data=eval_data,
+        max_questions=max_questions or None,
     )  # fmt: skip
     study, found = carry_out(
         Path(out or f"runs/mix-{config.name}"), config, spec,
         lambda study, run: MixStudy(spec, config, run, at_hand=at_hand_tokens(study)).conduct(),
-        data_dir=data_dir, workers=workers, cluster=cluster,
+        data_dir=data_dir, workers=workers, cluster=cluster, eval_data=eval_data,
     )  # fmt: skip
     typer.echo(write_report(study, found, command=["windtunnel", *sys.argv[1:]]))

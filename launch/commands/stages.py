@@ -41,4 +41,7 @@ def stages(
         extra = [{"drawn_tokens": drawn.get(row.source, 0)} if is_run else {} for row in rows]
         typer.echo(json.dumps([vars(row) | more for row, more in zip(rows, extra)], indent=2))
         return
-    Console(width=None if Console().is_terminal else 140).print(table(rows, drawn=drawn if is_run else None, at=at))
+    notes = [f"{stage.name}: {note}" for stage in config.stages if (note := config.length_note(stage.name))]
+    Console(width=None if Console().is_terminal else 140).print(
+        table(rows, drawn=drawn if is_run else None, at=at, notes=notes)
+    )

@@ -18,7 +18,11 @@ def sweep(
     prune: Annotated[
         float, typer.Option(help="Begin trials with a complete run of this share of the tokens; end bad ones there. 0: don't.")
     ] = 0.0,
-    weight: Annotated[list[str], typer.Option(help="source=weight in the objective; all sources alike where absent.")] = [],  # noqa: B006
+    weight: Annotated[
+        list[str], typer.Option(help="source=weight, task:bits=weight or task:error=weight; all sources alike where absent.")
+    ] = [],  # noqa: B006
+    eval_data: Annotated[str, typer.Option(help="Folder with the tasks' data.")] = "eval-data",
+    max_questions: Annotated[int, typer.Option(help="First questions of each task; 0: all.", min=0)] = 0,
     confirm_width: Annotated[int, typer.Option(help="Confirm the choice on a model so many times as wide; 0: don't.")] = 0,
     confirm_seeds: Annotated[int, typer.Option(help="Seeds of the confirming runs.", min=2)] = 3,
     workers: Annotated[int, typer.Option(help="Worker processes here, or tasks of the array.", min=1)] = 1,
@@ -44,10 +48,11 @@ def sweep(
     config = load_recipe(recipe, override)
     spec = spec_of(
         recipe, override, config, search=search, method=method, trials=trials, seeds=seeds, finalists=finalists,
-        prune_frac=prune or None, weight=weight, confirm_width=confirm_width or None, confirm_seeds=confirm_seeds,
+        prune_frac=prune or None, weight=weight, eval_data=eval_data, max_questions=max_questions or None,
+        confirm_width=confirm_width or None, confirm_seeds=confirm_seeds,
     )  # fmt: skip
     study, found = carry_out(
         Path(out or f"runs/sweep-{config.name}"), config, spec, lambda _, run: Sweep(spec, config, run).conduct(),
-        data_dir=data_dir, workers=workers, cluster=cluster,
+        data_dir=data_dir, workers=workers, cluster=cluster, eval_data=eval_data,
     )  # fmt: skip
     typer.echo(write_report(study, found, command=["windtunnel", *sys.argv[1:]]))

@@ -181,12 +181,13 @@ def problem_of(config: "RunConfig", *, gpu: str | Hardware, num_gpus: int, engin
         raise PlanError(
             f"--gpus {num_gpus}: {hardware.name} nodes have {hardware.gpus_per_node}; nearest: {below}, {below + hardware.gpus_per_node}"  # noqa: E501
         )
-    shape = ModelShape.of_recipe(config.model)
+    longest = {"seq_length_tokens": config.block_tokens}  # of all stages: there memory must hold
+    shape = ModelShape.of_recipe(config.model.model_copy(update=longest))
     seqs, rest = divmod(config.batch.global_tokens, shape.seq_tokens)
     if rest and not global_seqs:
         below = seqs * shape.seq_tokens
         raise PlanError(
-            f"batch.global_tokens={config.batch.global_tokens} is no multiple of model.seq_length_tokens={shape.seq_tokens}; "
+            f"batch.global_tokens={config.batch.global_tokens} is no multiple of seq_length_tokens={shape.seq_tokens}; "
             f"nearest: {', '.join(str(size) for size in (below, below + shape.seq_tokens) if size)}"
         )
     seqs = global_seqs or seqs

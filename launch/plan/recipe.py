@@ -77,17 +77,22 @@ def stage_costs(
             found[one.name] = _cost(problem, prices, seconds=one.tokens / candidate.tokens_per_s, tokens=one.tokens)
         return found
     for stage in stages:
-        seconds = sum(part.num_steps * _step_s(candidate, problem, calibration, part.batch_seqs) for part in stage.segments)
+        shape = replace(problem.shape, seq_tokens=stage.seq_length_tokens or config.model.seq_length_tokens)
+        here = replace(problem, shape=shape)
+        seconds = sum(
+            part.num_steps * _step_s(candidate, problem, here, calibration, part.batch_seqs) for part in stage.segments
+        )
         found[stage.name] = _cost(problem, prices, seconds=seconds, tokens=stage.end_tokens - stage.start_tokens)
     return found
 
 
-def _step_s(candidate: Candidate, problem: Problem, calibration: Calibration, batch_seqs: int) -> float:
+def _step_s(candidate: Candidate, problem: Problem, here: Problem, calibration: Calibration, batch_seqs: int) -> float:
+    """Of a step of so many sequences in a stage (`here`: with its sequence length)."""
     layouts = candidate.layouts
-    if batch_seqs == problem.global_seqs:
+    if here == problem and batch_seqs == problem.global_seqs:
         return candidate.step_s
     fewer = replace(layouts, num_microbatches=batch_seqs // (layouts.dp * layouts.mbs))
-    return price(replace(problem, global_seqs=batch_seqs), fewer, calibration)[0].step_s
+    return price(replace(here, global_seqs=batch_seqs), fewer, calibration)[0].step_s
 
 
 def _cost(problem: Problem, prices: Prices, *, seconds: float, tokens: float) -> dict[str, float]:

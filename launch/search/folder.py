@@ -92,9 +92,11 @@ class Study:
         there = read_or_none(self.spec)
         if there is None:
             write_json(self.spec, spec)
-        elif _whole(there) != _whole(spec):
+            return
+        there, spec = _whole(there), _whole(spec)
+        different = [key for key in {**there, **spec} if there.get(key) != spec.get(key)]  # an option of later days is None
+        if different:
             lines = [f"{self.root}: holds another study; differences (there → asked for):"]
-            different = [key for key in {**there, **spec} if there.get(key) != spec.get(key)]
             lines += [f"  {key}: {there.get(key)} → {spec.get(key)}" for key in different]
             raise SearchError("\n".join([*lines, "  choose another --out, or repeat its own command to go on with it"]))
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from launch.search.pictures import figure
 from recipe.demand import Demand
+from recipe.prepare import load_resolved
 from recipe.rundir import STATE, RunDir, read_json
 from recipe.units import format_count
 
@@ -47,17 +48,17 @@ def ledger(run: RunDir) -> tuple[str, dict[str, int]]:
     if not whole:
         return "no checkpoint yet", {}
     newest = whole[-1]
-    seq = read_json(run.resolved)["config"]["model"]["seq_length_tokens"]
+    block = load_resolved(run).config.block_tokens
     drawn = read_json(newest / STATE)["ledger"]["drawn"]
-    return newest.name, {source: count * seq for source, count in drawn.items()}
+    return newest.name, {source: count * block for source, count in drawn.items()}
 
 
-def table(rows: Sequence[Demand], *, drawn: dict[str, int] | None, at: str) -> "Table":
-    """The rows for people; `drawn` is a run's ledger (over all stages so far), `at` its checkpoint."""
+def table(rows: Sequence[Demand], *, drawn: dict[str, int] | None, at: str, notes: Sequence[str] = ()) -> "Table":
+    """The rows for people; `drawn` is a run's ledger (over all stages so far), `at` its checkpoint, `notes` lines below."""
     from rich.table import Table
 
-    caption = f"drawn: by the ledger of {at}, over all stages" if drawn is not None else None
-    shown = Table(box=None, caption=caption, caption_justify="left")
+    captions = [*notes, *([f"drawn: by the ledger of {at}, over all stages"] if drawn is not None else [])]
+    shown = Table(box=None, caption="\n".join(captions) or None, caption_justify="left")
     last = ["drawn"] if drawn is not None else []
     for name in ("stage", "source", "%", "tokens wanted", "at hand", "documents", "epochs, this stage", "by its end", *last):
         shown.add_column(name, justify="left" if name in ("stage", "source") else "right")

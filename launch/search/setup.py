@@ -23,7 +23,9 @@ from recipe.rundir import read_json
 Found = TypeVar("Found")
 
 
-def make_study(root: Path, config: RunConfig, spec: dict[str, Any], *, data_dir: Path | str, workers: int) -> Study:
+def make_study(
+    root: Path, config: RunConfig, spec: dict[str, Any], *, data_dir: Path | str, workers: int, eval_data: str = ""
+) -> Study:
     """The folder with recipe, environment and data, or the one that is there, if it is of the same study.
 
     Raises:
@@ -42,6 +44,7 @@ def make_study(root: Path, config: RunConfig, spec: dict[str, Any], *, data_dir:
     write_json(study.data, {
         "tokenizer_dir": pinned.tokenizer_dir, "tokenizer_sha256": pinned.tokenizer_sha256,
         "sources": {name: ref.model_dump(mode="json") for name, ref in pinned.data.items()},
+        "eval_data": str(Path(eval_data).absolute()),
     })  # fmt: skip
     if not study.environment.is_file():
         digests = {name: ref.train_sha256 for name, ref in pinned.data.items()}
@@ -56,10 +59,11 @@ def at_hand_tokens(study: Study) -> dict[str, int]:
 
 def carry_out(
     root: Path, config: RunConfig, spec: Section, conduct: Callable[[Study, Run], Found], *, data_dir: Path | str, workers: int,
-    cluster: str,
+    cluster: str, eval_data: str = "",
 ) -> tuple[Study, Found]:
     """A study from its folder to its kept results; `conduct` asks the trials and decides what comes next."""
-    study = make_study(root, config, spec.model_dump(mode="json"), data_dir=data_dir, workers=workers)
+    content = spec.model_dump(mode="json")
+    study = make_study(root, config, content, data_dir=data_dir, workers=workers, eval_data=eval_data)
     with conducting(study, workers=workers, cluster=cluster) as run:
         found = conduct(study, run)
     study.keep_results()

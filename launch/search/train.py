@@ -17,6 +17,7 @@ import torch
 import megatron_patches
 from data_prep.tokenizer import load_tokenizer
 from launch.search.folder import Study
+from launch.search.scores import Scores
 from launch.search.trial import Result, Trial, objective_of
 from recipe import distributed
 from recipe.batch import micro_batch
@@ -43,11 +44,11 @@ _LAST_STEPS = 16
 class PooledStream(SourceStream):
     """A source of which only so many tokens may be read (the same windows in every trial), and repeated."""
 
-    def __init__(self, name: str, store: TokenStore, *, seq_length_tokens: int, seed: int, pool_tokens: int | None) -> None:
-        super().__init__(name, store, seq_length_tokens=seq_length_tokens, seed=seed)
-        self._pool = Permutation(self.num_windows, key=f"pool/{name}") if pool_tokens is not None else None
+    def __init__(self, name: str, store: TokenStore, *, block_tokens: int, seed: int, pool_tokens: int | None) -> None:
+        super().__init__(name, store, block_tokens=block_tokens, seed=seed)
+        self._pool = Permutation(self.num_blocks, key=f"pool/{name}") if pool_tokens is not None else None
         if pool_tokens is not None:
-            self.num_windows = min(self.num_windows, max(1, pool_tokens // seq_length_tokens))
+            self.num_blocks = min(self.num_blocks, max(1, pool_tokens // block_tokens))
 
     def window(self, draw: int) -> Window:
         window = super().window(draw)
@@ -66,7 +67,8 @@ class Workshop:
         facts = read_json(study.data)
         self.data = {name: DataRef.model_validate(ref) for name, ref in facts["sources"].items()}
         self.tokenizer = {key: facts[key] for key in ("tokenizer_dir", "tokenizer_sha256")}
-        self.eod_id = load_tokenizer(facts["tokenizer_dir"]).eod_id
+        tokenizer = load_tokenizer(facts["tokenizer_dir"])
+        self.eod_id, self.scores = tokenizer.eod_id, Scores(tokenizer, data=facts.get("eval_data", ""))
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         distributed.start(device=self.device, timeout_s=600)
         megatron_patches.apply(cpu=self.device == "cpu")
@@ -99,10 +101,9 @@ class Workshop:
             start_s = time.perf_counter() - started
             losses = run.train()
         except Diverged as error:
-            uniform = math.log(config.model.vocab_size)
             return Result(
-                trial=trial, status="diverged", objective=uniform, tokens=resolved.tokens_before(run.step), start_s=start_s,
-                seconds=time.perf_counter() - started, detail=str(error),
+                trial=trial, status="diverged", objective=self._of_nothing(trial, config), start_s=start_s,
+                tokens=resolved.tokens_before(run.step), seconds=time.perf_counter() - started, detail=str(error),
             )
         finally:
             engine.close()
@@ -112,6 +113,12 @@ class Workshop:
             trial=trial, status="done", losses=losses, objective=objective_of(losses, trial.weights), start_s=start_s,
             tokens=resolved.total_tokens, seconds=time.perf_counter() - started,
         )
+
+    def _of_nothing(self, trial: Trial, config: RunConfig) -> float:
+        """The objective of a uniform guess."""
+        losses = dict.fromkeys(self.data, math.log(config.model.vocab_size))
+        scores = self.scores.of_nothing(trial.weights, limit=trial.max_questions, vocab_size=config.model.vocab_size)
+        return objective_of(losses | scores, trial.weights)
 
     def _resolve(self, trial: Trial, config: RunConfig) -> ResolvedRun:
         if trial.start is not None:
@@ -129,7 +136,7 @@ class Workshop:
         config = resolved.config
         return {
             name: PooledStream(
-                name, self._store(ref.train), seq_length_tokens=config.model.seq_length_tokens, seed=config.seed,
+                name, self._store(ref.train), block_tokens=config.block_tokens, seed=config.seed,
                 pool_tokens=trial.pools.get(name),
             )
             for name, ref in resolved.data.items()
@@ -156,14 +163,16 @@ class _Run:
         self._last: list[float] = []
 
     def train(self) -> dict[str, float]:
-        """Trains to the end; returns held-out losses by source."""
+        """Trains to the end; returns held-out losses by source, and scores that the objective names."""
         while self.step < self.resolved.num_steps:
             stage = self.resolved.config.stages[self.resolved.stage_at(self.step)]
-            self.samples.enter(stage.name, stage.mixture)
+            model = self.resolved.config.model_at(stage.name)
+            self.samples.enter(stage.name, stage.mixture, seq_length_tokens=model.seq_length_tokens)
+            self.engine.set_rope_base(model.rope_base)
             self._one_step()
             if (tokens := self.resolved.tokens_before(self.step)) in self.trial.save_tokens:
                 self._save(stage.name, self.shop.study.root / self.trial.checkpoint(stage.name, tokens))
-        return self._heldout_losses()
+        return self._losses()
 
     def _one_step(self) -> None:
         config, step = self.resolved.config, self.step
@@ -182,12 +191,13 @@ class _Run:
         if far and min(self._last) > math.log(config.model.vocab_size):
             raise Diverged(f"step {step}: loss {result.loss:.2f} isn't below the uniform guess")
 
-    def _heldout_losses(self) -> dict[str, float]:
+    def _losses(self) -> dict[str, float]:
         with eval_mode(self.engine):
-            return {
+            losses = {
                 name: window_nats(self.engine, self.resolved, windows) / windows[:, 1:].size
                 for name, windows in self.shop.heldout(self.resolved).items()
             }
+            return losses | self.shop.scores.of(self.engine, self.trial.weights, limit=self.trial.max_questions)
 
     def _restore(self) -> dict[str, Any]:
         assert self.trial.start is not None

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from launch.search.errors import SearchError
-from recipe.config import Section
+from recipe.config import RunConfig, Section, StageConfig
 
 Status = Literal["done", "diverged", "pruned", "failed"]
 
@@ -32,7 +32,9 @@ class Trial(Section):
     rung_above: float | None = None
     """… and stop there when its objective is above this (None: whatever it is, go on with the full run)."""
     weights: dict[str, float] = Field(default_factory=dict)
-    """Held-out source → its weight in the objective; all alike where empty."""
+    """Held-out source or metric of a task (scores.py) → its weight in the objective; all sources alike where empty."""
+    max_questions: int | None = None
+    """The first questions of each task; all where absent."""
 
     def checkpoint(self, stage: str, tokens: int) -> str:
         """Where it saves, below the study's folder."""
@@ -45,9 +47,9 @@ class Result(Section):
     trial: Trial
     status: Status
     losses: dict[str, float] = Field(default_factory=dict)
-    """Held-out source → nats per token, after the last step."""
+    """Held-out source → nats per token, metric of a task → value; after the last step, and the less the better."""
     objective: float | None = None
-    """Weighted mean of the losses; the uniform guess where the trial diverged."""
+    """Weighted mean of the losses; that of the uniform guess where the trial diverged."""
     rung: float | None = None
     """The objective of the short run, where there was one."""
     tokens: int = 0
@@ -76,6 +78,21 @@ class Numbering:
         return trial
 
 
+def check_trunk(config: RunConfig, stages: Sequence[StageConfig]) -> None:
+    """Raises `SearchError` where a stable run of these stages alone would draw its text otherwise than the whole recipe."""
+    longest = config.model_copy(update={"stages": list(stages)}).block_tokens
+    if stages and longest != config.block_tokens:
+        raise SearchError(
+            f"stages: the longest sequence, {config.block_tokens} tokens, comes only after the stable run, of {longest}; leave "
+            "the longer ones out of the study (-o stages.NAME.seq_length_tokens=null)"
+        )
+
+
+def same_duration(config: RunConfig) -> list[str]:
+    """Overrides by which trials of other stages keep the values that follow from the recipe's own duration."""
+    return [f"mup.duration_tokens={config.duration_tokens}"] if config.mup.duration_tokens_base else []
+
+
 def must_have_worked(result: Result) -> None:
     """Raises `SearchError` for a stable run that failed: nothing can branch from it."""
     if result.status != "done":
@@ -86,6 +103,6 @@ def must_have_worked(result: Result) -> None:
 
 
 def objective_of(losses: dict[str, float], weights: dict[str, float]) -> float:
-    """Weighted mean of the losses by source."""
+    """Weighted mean of the losses."""
     used = weights or dict.fromkeys(losses, 1.0)
     return sum(weight * losses[source] for source, weight in used.items()) / sum(used.values())

@@ -80,10 +80,10 @@ def check_identity(state: dict[str, Any], resolved: ResolvedRun, *, folder: Path
     """
     free = {"stages", "data"} if branch else set()
     ours, theirs = resolved.identity(), state["identity"]
-    different = [name for name in ours if name not in free and theirs.get(name) != ours[name]]
+    different = [name for name in {**ours, **theirs} if name not in free and theirs.get(name) != ours.get(name)]
     if different:
         lines = [f"{folder}: the checkpoint is of another recipe; differences (checkpoint → recipe):"]
-        lines += [f"  {name}: {theirs.get(name)} → {ours[name]}" for name in different]
+        lines += [f"  {name}: {theirs.get(name)} → {ours.get(name)}" for name in different]
         lines.append("  resume with the recipe that wrote it, or start another run")
         raise CheckpointError("\n".join(lines))
 

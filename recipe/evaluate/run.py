@@ -74,9 +74,10 @@ class Subject:
 def open_run(run: RunDir, checkpoint: Path) -> Subject:
     """A run's checkpoint, in the layout of the processes that there are."""
     resolved, state = load_resolved(run), CheckpointReader(checkpoint).state
+    model = resolved.config.model_at(state["stage"])
     return Subject(
-        scorer=run_scorer(run, checkpoint, vocab_size=resolved.config.model.vocab_size), tokenizer=tokenizer_of(resolved),
-        max_tokens=resolved.config.model.seq_length_tokens, stage=str(state["stage"]), tokens=int(state["tokens"]),
+        scorer=run_scorer(run, checkpoint, vocab_size=model.vocab_size), tokenizer=tokenizer_of(resolved),
+        max_tokens=model.seq_length_tokens, stage=str(state["stage"]), tokens=int(state["tokens"]),
         sets=heldout_sets(resolved),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from data_prep.sft.records import Message
 from data_prep.sft.template import ChatTemplate
 from data_prep.tokenizer import Tokenizer
+from recipe.checkpoint.reader import CheckpointReader
 from recipe.errors import RunError
 from recipe.evaluate.generate import stream
 from recipe.evaluate.live import run_scorer
@@ -36,11 +37,12 @@ class Speaker:
     ) -> "Speaker":
         """Loads a run's checkpoint."""
         resolved = load_resolved(run)
+        model = resolved.config.model_at(CheckpointReader(checkpoint).state["stage"])
         return cls(
-            scorer=run_scorer(run, checkpoint, vocab_size=resolved.config.model.vocab_size),
+            scorer=run_scorer(run, checkpoint, vocab_size=model.vocab_size),
             tokenizer=tokenizer_of(resolved),
             template=chat_template(resolved.config),
-            context_tokens=resolved.config.model.seq_length_tokens,
+            context_tokens=model.seq_length_tokens,
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed,
         )
 

@@ -22,11 +22,11 @@ def heldout_windows(store: TokenStore, *, seq_length_tokens: int, max_tokens: in
 
 
 def seen_windows(resolved: ResolvedRun, drawn: Mapping[str, int]) -> np.ndarray:
-    """Every window that the ledger counts, int64 [num_windows, seq + 1]; one seen in two epochs is there twice."""
-    seq = resolved.config.model.seq_length_tokens
+    """Every block that the ledger counts, int64 [num_blocks, block + 1]; one seen in two epochs is there twice."""
+    block = resolved.config.block_tokens
     folders = {name: resolved.data[name].train for name, count in drawn.items() if count}
-    streams = open_streams(folders, seq_length_tokens=seq, seed=resolved.config.seed)
+    streams = open_streams(folders, block_tokens=block, seed=resolved.config.seed)
     rows = [
         stream.tokens(stream.window(draw)) for name, stream in streams.items() for draw in range(drawn[name])
     ]
-    return np.stack(rows) if rows else np.zeros((0, seq + 1), dtype=np.int64)
+    return np.stack(rows) if rows else np.zeros((0, block + 1), dtype=np.int64)

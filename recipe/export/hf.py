@@ -40,7 +40,7 @@ def export_hf(
         RunError: `out_dir` is there already.
         CheckFailed: Plain transformers doesn't give the trained model's logits.
     """
-    resolved = load_resolved(run)
+    resolved = load_resolved(run).as_trained(reader.state["stage"])
     model, fold = resolved.config.model, factors(resolved.config)
     check_names(reader, model)
     with building(out_dir, overwrite=overwrite) as folder:

@@ -40,7 +40,7 @@ def export_megatron(
         CheckFailed: Plain Megatron-Core doesn't give the trained model's logits.
     """
     del max_shard_bytes  # torch_dist has files by rank
-    resolved = load_resolved(run)
+    resolved = load_resolved(run).as_trained(reader.state["stage"])
     fold = factors(resolved.config)
     check_names(reader, resolved.config.model)
     sets = heldout_sets(resolved)

@@ -33,7 +33,7 @@ def export_minicpm(
     """
     import torch
 
-    resolved = load_resolved(run)
+    resolved = load_resolved(run).as_trained(reader.state["stage"])
     config = resolved.config
     target = torch.bfloat16 if dtype == "bf16" else torch.float32
     check_names(reader, config.model)

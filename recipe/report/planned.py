@@ -38,7 +38,7 @@ def predictions(views: Sequence[RunView]) -> list[Prediction]:
 def _prediction(view: RunView) -> Prediction:
     plan = read_json(view.run.plan)
     config = view.resolved.config
-    full = config.batch.global_tokens // config.model.seq_length_tokens
+    full = config.batch.global_tokens // config.block_tokens  # what the plan is for
     steps = [row for row in view.metrics if row["batch_seqs"] == full] or view.metrics
     step_s, tokens_per_s = (median(row[key] for row in steps) for key in ("step_s", "tokens_per_s"))
     memory = max((row.get("memory_bytes") or 0 for row in steps), default=0)

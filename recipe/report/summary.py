@@ -41,7 +41,7 @@ def tiles(view: RunView) -> list[Fact]:
 def facts(view: RunView) -> list[Fact]:
     """What ran, in the order in which one asks."""
     resolved, config = view.resolved, view.resolved.config
-    model, size = config.model, resolved
+    model, size = config.model_at(config.stages[-1].name), resolved
     rows = [
         Fact("model", f"{model.num_layers} layers × {model.hidden_size}, FFN {model.ffn_hidden_size}, {model.num_heads} heads, "
              f"{model.num_kv_heads} KV heads, context {model.seq_length_tokens}"),

@@ -49,7 +49,7 @@ def make_shard(folder: Path, num_documents: int) -> None:
 def ours(folder: Path) -> np.ndarray:
     from recipe.stream import Ledger, SampleStream, open_streams
 
-    samples = SampleStream(open_streams({"bench": str(folder)}, seq_length_tokens=SEQ, seed=1), ledger=Ledger())
+    samples = SampleStream(open_streams({"bench": str(folder)}, block_tokens=SEQ, seed=1), ledger=Ledger())
     samples.enter("stable", {"bench": 100})
     return samples.read(samples.draw(BATCH))[0]
 

@@ -61,7 +61,8 @@ def jobs(recipe: Path, folder: Path, *, trials: int, workers: int) -> float:
             sys.executable, "-m", "launch.cli", "train", str(recipe), "-o", peak_lr(number), "--processes", "1",
             "--run-dir", str(folder / f"job{number}"), "--data-dir", str(folder / "data"),
         ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
 
     started = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:

@@ -47,7 +47,7 @@ def recorded_draw(self: Trainer, batch_seqs: int) -> Any:
     with path.open("a") as file:
 
         def read(windows: Any) -> Any:
-            file.writelines(f'[{self.step}, "{w.source}", {w.draw}, {w.epoch}, {w.index}]\n' for w in windows)
+            file.writelines(f'[{self.step}, "{w.source}", {w.draw}, {w.epoch}, {w.index}, {w.part}]\n' for w in windows)
             return type(self.samples).read(self.samples, windows)
 
         self.samples.read = read  # type: ignore[method-assign]

@@ -58,7 +58,7 @@ def _draw(
     folders: dict[str, str], batches: list[int], ledger: Ledger | None = None, stage: str = "stable"
 ) -> tuple[list, Ledger]:
     ledger = ledger or Ledger()
-    stream = SampleStream(open_streams(folders, seq_length_tokens=SEQ, seed=3), ledger=ledger)
+    stream = SampleStream(open_streams(folders, block_tokens=SEQ, seed=3), ledger=ledger)
     stream.enter(stage, WEIGHTS)
     return [window for size in batches for window in stream.draw(size)], ledger
 
@@ -89,19 +89,19 @@ def test_every_layout_sees_the_same_global_batch(folders: dict[str, str]) -> Non
 
 
 def test_windows_are_the_tokens_of_the_corpus_across_shards(folders: dict[str, str]) -> None:
-    stream = open_streams(folders, seq_length_tokens=SEQ, seed=3)["a"]
+    stream = open_streams(folders, block_tokens=SEQ, seed=3)["a"]
     rows = {}
-    for draw in range(stream.num_windows):
+    for draw in range(stream.num_blocks):
         window = stream.window(draw)
         rows[window.index] = stream.tokens(window)
-    joined = np.concatenate([rows[i][:-1] for i in range(stream.num_windows)])
-    assert np.array_equal(joined, stream.store.tokens(0, stream.num_windows * SEQ))
-    assert all(rows[i][-1] == rows[i + 1][0] for i in range(stream.num_windows - 1))
+    joined = np.concatenate([rows[i][:-1] for i in range(stream.num_blocks)])
+    assert np.array_equal(joined, stream.store.tokens(0, stream.num_blocks * SEQ))
+    assert all(rows[i][-1] == rows[i + 1][0] for i in range(stream.num_blocks - 1))
 
 
 def test_a_source_shorter_than_a_sequence_is_refused(folders: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="fewer than one sequence"):
-        open_streams(folders, seq_length_tokens=10**6, seed=1)
+    with pytest.raises(ConfigError, match="fewer than the longest sequence"):
+        open_streams(folders, block_tokens=10**6, seed=1)
 
 
 def test_manifests_are_whole(folders: dict[str, str]) -> None:
@@ -115,9 +115,9 @@ def test_the_loss_mask_of_responses_reaches_training(tmp_path: Path, folders: di
     spec = SourceSpec(name="sft", kind="sft", paths=(str(tmp_path / "sft.jsonl"),), heldout_frac=0.0, loss_on="responses")
     binarize(spec, tokenizer=tokenizer, data_dir=tmp_path / "data", workers=1)
     folder = str(next((tmp_path / "data" / "sft").glob("*/train")))
-    stream = open_streams({"sft": folder}, seq_length_tokens=SEQ, seed=1)["sft"]
+    stream = open_streams({"sft": folder}, block_tokens=SEQ, seed=1)["sft"]
     assert stream.store.manifest.has_loss_mask
-    pairs = [(stream.tokens(w)[1:], stream.loss_mask(w)) for w in map(stream.window, range(stream.num_windows))]
+    pairs = [(stream.tokens(w)[1:], stream.loss_mask(w)) for w in map(stream.window, range(stream.num_blocks))]
     kept = tokenizer.decode([int(t) for tokens, mask in pairs for t in tokens[mask == 1]])
     left_out = tokenizer.decode([int(t) for tokens, mask in pairs for t in tokens[mask == 0]])
     assert "It is" in kept

@@ -6,6 +6,7 @@ import numpy as np
 
 from launch.search.mix.study import MixStudy
 from launch.search.pictures import BLUE, GREY, ORANGE, figure
+from launch.search.scores import unit_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ def overall_share(study: MixStudy) -> "Figure":
     kept = 100 * study.level_one.stated[:, sft].sum(axis=1)
     axes.axvspan(kept.min(), kept.max(), color=ORANGE, alpha=0.12, label="can't be told from the best")
     axes.set_xlabel("instruction data overall (%)")
-    axes.set_ylabel("objective (nats/token)")
+    axes.set_ylabel(f"objective ({unit_of(study.spec.weights)})")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return drawn
@@ -63,7 +64,7 @@ def confirming(study: MixStudy) -> "Figure":
     for runs in zip(*study.confirmed.values(), strict=True):
         axes.plot(range(len(names)), [one.loss for one in runs], marker="o", markersize=4, linewidth=0.7, color=BLUE)
     axes.set_xticks(range(len(names)), [name.replace("best by ", "best by\n") for name in names])
-    axes.set_ylabel("objective (nats/token)")
+    axes.set_ylabel(f"objective ({unit_of(study.spec.weights)})")
     axes.set_title(f"{study.spec.confirm_width} times as wide; a line is a seed")
     axes.grid(alpha=0.3)
     return drawn

@@ -13,6 +13,7 @@ from launch.search.mix.plots import confirming, mixes, overall_share
 from launch.search.mix.study import MixStudy, paired
 from launch.search.pictures import save
 from launch.search.repeats import mean_loss
+from launch.search.scores import unit_of
 
 SHARE, MIXES, CONFIRMING = "overall-share.png", "mixes.png", "confirming.png"
 
@@ -53,7 +54,7 @@ def conclusion(found: MixStudy) -> str:
     """What the study found, in a paragraph."""
     decision = _decision(found)
     name, x = chosen(found)
-    sentences = [f"{_SAYS[decision.verdict]} (noise between seeds {decision.noise:.4f} nats per token)."]
+    sentences = [f"{_SAYS[decision.verdict]} (noise between seeds {decision.noise:.4f} {unit_of(found.spec.weights)})."]
     low, high = (100 * end for end in (decision.stated.min(axis=0), decision.stated.max(axis=0)))
     rows = zip(found.simplex.names, 100 * x, low, high)
     ranges = ", ".join(f"{group} {part:.0f} ({a:.0f}-{b:.0f})" for group, part, a, b in rows)

@@ -19,7 +19,7 @@ from launch.search.mix.decide import Decision, Runs, Verdict, Wish, decide
 from launch.search.mix.design import far_apart, random_mixes, share_line, splits, without_each
 from launch.search.mix.groups import Simplex, simplex_of
 from launch.search.owner import Run
-from launch.search.trial import Numbering, Result, Trial, must_have_worked
+from launch.search.trial import Numbering, Result, Trial, check_trunk, must_have_worked, same_duration
 from launch.search.wider import wider_overrides
 from recipe.config import ParallelConfig, RunConfig, Section
 from recipe.resolve import resolve
@@ -34,7 +34,9 @@ class MixSpec(Section):
     kind: Literal["mix"] = "mix"
     stage: str
     weights: dict[str, float] = Field(default_factory=dict)
-    """Held-out source → weight in the objective; all alike where empty."""
+    """Held-out source or metric of a task → weight in the objective; all sources alike where empty."""
+    max_questions: int | None = Field(default=None, ge=1)
+    """The first questions of each task; all where absent."""
     no_worse: dict[str, float] = Field(default_factory=dict)
     """Held-out source → most nats per token that it may lose against the prior's."""
     target_tokens: int | None = None
@@ -71,10 +73,10 @@ class Supply:
         """Percentages by source → passes over it in the real run's stage."""
         return {source: percent / 100 * self.stage_tokens / self.at_hand[source] for source, percent in mixture.items()}
 
-    def pools(self, here: Mapping[str, int], *, seq: int) -> dict[str, int]:
-        """Source → tokens that a proxy may read, so that it repeats the source as often as the real run."""
+    def pools(self, here: Mapping[str, int], *, block: int) -> dict[str, int]:
+        """Source → tokens that a proxy may read (at least a block), so that it repeats the source as often as the real run."""
         scale = self.proxy_tokens / self.stage_tokens
-        wanted = {source: max(seq, round(tokens * scale)) for source, tokens in self.at_hand.items()}
+        wanted = {source: max(block, round(tokens * scale)) for source, tokens in self.at_hand.items()}
         return {source: tokens for source, tokens in wanted.items() if tokens < here[source]}
 
 
@@ -86,6 +88,7 @@ class MixStudy:
         names = [stage.name for stage in config.stages]
         index = names.index(spec.stage) if spec.stage in names else -1
         self._before = config.stages[: max(index, 0)]
+        check_trunk(config, self._before)
         stage = config.stages[index]
         self.supply = Supply(
             {source: spec.target_at_hand.get(source, at_hand[source]) for source in stage.mixture},
@@ -93,8 +96,7 @@ class MixStudy:
         )  # fmt: skip
         self.simplex: Simplex = simplex_of(config, spec.stage, caps=self.supply.caps(spec.max_epochs))
         fresh = set(stage.mixture) - {source for one in self._before for source in one.mixture}
-        seq = config.model.seq_length_tokens
-        pools = self.supply.pools(at_hand, seq=seq) if spec.target_tokens else {}
+        pools = self.supply.pools(at_hand, block=config.block_tokens) if spec.target_tokens else {}
         self.pools = {source: tokens for source, tokens in pools.items() if source in fresh}
         self.prior = self.simplex.shares(stage.mixture)
         self.arms = self._arms(at_hand)
@@ -125,7 +127,8 @@ class MixStudy:
 
     def runs(self) -> Runs:
         """What came back, as arrays."""
-        done = [one for one in self.results if one.status == "done"]
+        if not (done := [one for one in self.results if one.status == "done"]):
+            raise SearchError(f"no run came to its end; the last one: {self.results[-1].detail}")
         metrics = tuple(self.spec.weights or done[0].losses)
         extra = tuple(source for source in self.spec.no_worse if source not in metrics)
         weights = np.array([self.spec.weights.get(name, 0.0 if self.spec.weights else 1.0) for name in (*metrics, *extra)])
@@ -165,7 +168,8 @@ class MixStudy:
         if not self._before:
             return None
         stages = [stage.model_dump(mode="json", exclude_defaults=True) for stage in self._before]
-        overrides = (f"stages={json.dumps(stages)}", *extra, *([] if seed is None else [f"seed={seed}"]))
+        overrides = [f"stages={json.dumps(stages)}", *same_duration(self.config), *extra]
+        overrides += [] if seed is None else [f"seed={seed}"]
         alone = self.config.model_copy(update={"stages": self._before, "parallel": ParallelConfig()})
         tokens = resolve(alone, world_size=1).total_tokens
         trial = self._numbering.trial("trunk", overrides, save_tokens=(tokens,))
@@ -185,7 +189,10 @@ class MixStudy:
         mixture = self.simplex.mixture(x)
         overrides = (f"stages.{self.spec.stage}.mixture={json.dumps(mixture)}", *extra)
         point = {"mixture": mixture, "x": [round(float(part), 6) for part in x]}
-        return self._numbering.trial(label, overrides, start=start, pools=self.pools, point=point, weights=self.spec.weights)
+        return self._numbering.trial(
+            label, overrides, start=start, pools=self.pools, point=point, weights=self.spec.weights,
+            max_questions=self.spec.max_questions,
+        )  # fmt: skip
 
     def _confirm(self, decision: Decision) -> None:
         """Paired: each seed has a trunk of its own, from which all arms decay."""

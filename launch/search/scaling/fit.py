@@ -9,7 +9,6 @@ from scipy.optimize import least_squares
 from launch.search.errors import SearchError
 
 NUM_CONSTANTS = 5
-_DRAWS = 2000
 _EXPONENT_PRIOR = (0.35, 0.25)  # both exponents lie about here in every published fit; decides only where the data doesn't
 
 
@@ -19,20 +18,26 @@ class ScalingLaw:
 
     constants: np.ndarray
     """log L₀, log A, α, log B, β, A and B being losses at the middle."""
-    draws: np.ndarray
-    """[draws, 5] plausible constants."""
+    covariance: np.ndarray
+    """[5, 5] of the constants, from the curvature of the fit."""
     middle: tuple[float, float]
     residual_sd: float
     freedom: int
 
     def predict(self, params: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        return _losses(self.constants[None], params / self.middle[0], tokens / self.middle[1])[0]
+        return _losses(self.constants, params / self.middle[0], tokens / self.middle[1])
 
     def interval(self, params: float, tokens: float, *, level: float = 0.9) -> tuple[float, float]:
-        """Where a new run's loss lies with this probability: uncertainty of the constants and noise of a run."""
-        drawn = _losses(self.draws, np.array([params / self.middle[0]]), np.array([tokens / self.middle[1]]))[:, 0]
+        """Where a new run's loss lies with this probability: uncertainty of the constants and noise of a run.
+
+        By the delta method: the constants one by one are often badly known, but what they err by together cancels in the loss.
+        """
+        n, d = params / self.middle[0], tokens / self.middle[1]
+        floor, a, alpha, b, beta = self.constants
+        of_n, of_d = np.exp(a) * n**-alpha, np.exp(b) * d**-beta
+        gradient = np.array([np.exp(floor), of_n, -of_n * np.log(n), of_d, -of_d * np.log(d)])
         centre = float(self.predict(np.array([params]), np.array([tokens]))[0])
-        spread = float(np.hypot(np.std(drawn), self.residual_sd))
+        spread = float(np.sqrt(gradient @ self.covariance @ gradient + self.residual_sd**2))
         wide = float(stats.t.ppf(0.5 + level / 2, self.freedom)) * spread
         return centre - wide, centre + wide
 
@@ -57,21 +62,18 @@ def fit(params: np.ndarray, tokens: np.ndarray, losses: np.ndarray, *, noise: fl
     mean, spread = _EXPONENT_PRIOR
 
     def residuals(theta: np.ndarray) -> np.ndarray:
-        return np.concatenate([(losses - _losses(theta[None], n, d)[0]) / sigma, (theta[[2, 4]] - mean) / spread])
+        return np.concatenate([(losses - _losses(theta, n, d)) / sigma, (theta[[2, 4]] - mean) / spread])
 
     low, high = [-10, -10, 0.01, -10, 0.01], [float(np.log(losses.min())), 5, 2, 5, 2]
     starts = [[np.log(f * losses.min()), np.log((1 - f) * losses.mean() / 2), mean, np.log((1 - f) * losses.mean() / 2), mean]
               for f in (0.3, 0.6, 0.9)]  # fmt: skip
     best = min((least_squares(residuals, start, bounds=(low, high)) for start in starts), key=lambda one: one.cost)
-    left = losses - _losses(best.x[None], n, d)[0]
+    left = losses - _losses(best.x, n, d)
     inflation = max(1.0, float(np.sum((left / sigma) ** 2)) / freedom)
     covariance = inflation * np.linalg.pinv(best.jac.T @ best.jac, hermitian=True)
-    draws = np.random.default_rng(0).multivariate_normal(best.x, covariance, size=_DRAWS, method="eigh")
-    draws = np.clip(draws, low, high)
-    return ScalingLaw(best.x, draws, middle, sigma * inflation**0.5, freedom)
+    return ScalingLaw(best.x, covariance, middle, sigma * inflation**0.5, freedom)
 
 
 def _losses(theta: np.ndarray, n: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """[draws, points]"""
-    floor, a, alpha, b, beta = (theta[:, [index]] for index in range(NUM_CONSTANTS))
+    floor, a, alpha, b, beta = theta
     return np.exp(floor) + np.exp(a) * n**-alpha + np.exp(b) * d**-beta

@@ -47,10 +47,12 @@ def conclusion(found: ScalingStudy) -> str:
     low, high = law.interval(held.params, held.tokens)
     centre = float(law.predict(np.array([held.params]), np.array([held.tokens]))[0])
     n, d = (format_count(size) for size in law.middle)
+    sds = np.sqrt(np.diag(law.covariance))
     inside = "inside" if low <= held.result.loss <= high else "outside"
     return (
         f"Through {len(found.fitted)} runs, L = {np.exp(floor):.3f} + {np.exp(a):.3f}·(N/{n})^−{alpha:.2f} + "
-        f"{np.exp(b):.3f}·(D/{d})^−{beta:.2f}, N without embeddings; residuals {law.residual_sd:.4f}, "
+        f"{np.exp(b):.3f}·(D/{d})^−{beta:.2f}, N without embeddings "
+        f"(exponents ± {sds[2]:.2f} and {sds[4]:.2f}, log L₀ ± {sds[0]:.1f}); residuals {law.residual_sd:.4f}, "
         f"seeds differ by {found.noise:.4f}. The held-out run of {format_count(held.params)} parameters ended at "
         f"{held.result.loss:.4f}, {inside} the 90 % interval of {low:.3f} to {high:.3f} (predicted {centre:.4f})."
     )

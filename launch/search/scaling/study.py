@@ -11,7 +11,7 @@ from pydantic import Field
 from launch.search.errors import SearchError
 from launch.search.owner import Run
 from launch.search.scaling.fit import ScalingLaw, fit
-from launch.search.trial import Numbering, Result, must_have_worked
+from launch.search.trial import Numbering, Result, check_trunk, must_have_worked, same_duration
 from launch.search.wider import widened, wider_overrides
 from recipe.config import ParallelConfig, RunConfig, Section
 from recipe.resolve import resolve
@@ -48,6 +48,7 @@ class ScalingStudy:
         self.spec, self.config, self._run, self._numbering = spec, config, run, Numbering()
         if len(config.stages) < 2:
             raise SearchError("stages: a scaling study needs stable stages and a last one that decays")
+        check_trunk(config, config.stages[:1])
         if bad := [tokens for tokens in spec.tokens if tokens % config.batch.global_tokens]:
             raise SearchError(f"--tokens {bad[0]}: not a multiple of batch.global_tokens={config.batch.global_tokens}")
         self.fitted: list[Point] = []
@@ -77,7 +78,8 @@ class ScalingStudy:
     def _size(self, factor: int, tokens: Sequence[int], *, seed: int | None = None) -> list[Point]:
         """One stable run of this width and a decay from each of its checkpoints."""
         model = widened(self.config.model, factor)
-        extra = [*wider_overrides(self.config.model, factor), *([f"seed={seed}"] if seed is not None else [])]
+        extra = [*wider_overrides(self.config.model, factor), *same_duration(self.config)]
+        extra += [f"seed={seed}"] if seed is not None else []
         stable, _ = self._stages(max(tokens))
         alone = (f"stages={json.dumps([stable])}", *extra)
         trunk = self._numbering.trial(f"stable run, width × {factor}", alone, save_tokens=tuple(tokens))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch.search.errors import SearchError
-from launch.search.options import by_source
+from launch.search.scores import objective_weights
 from launch.search.sweep.space import TABLE_5, parse_dimension
 from launch.search.sweep.study import SweepSpec
 from recipe.config import RunConfig
@@ -13,9 +13,10 @@ from recipe.load import load_recipe, validate
 
 
 def spec_of(
-    recipe: str, override: list[str], config: RunConfig, *, search: Sequence[str], weight: Sequence[str], **facts: Any
+    recipe: str, override: list[str], config: RunConfig, *, search: Sequence[str], weight: Sequence[str], eval_data: str,
+    **facts: Any,
 ) -> SweepSpec:
-    """Raises `SearchError` or `ConfigError`, naming key or option and what would be right."""
+    """Raises `SearchError`, `TaskError` or `ConfigError`, naming key or option and what would be right."""
     search = tuple(search) or TABLE_5
     dimensions = [parse_dimension(text) for text in search]
     if len({dimension.key for dimension in dimensions}) < len(dimensions):
@@ -23,6 +24,6 @@ def spec_of(
     for dimension in dimensions:
         for end in (0.0, 1.0):
             load_recipe(recipe, [*override, f"{dimension.key}={dimension.at(end)}"])
-    weights = by_source("--weight", weight, sources_used(config))
+    weights = objective_weights(weight, sources_used(config), data=eval_data)
     return validate(SweepSpec, {"search": search, "weights": weights, **facts}, where="sweep")
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from launch.search.pictures import BLUE, GREY, ORANGE, figure
 from launch.search.repeats import mean_loss
+from launch.search.scores import unit_of
 from launch.search.sweep.analyse import Analysis
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def _panel(axes: "Axes", analysis: Analysis, index: int) -> None:
     axes.scatter([chosen], [mean_loss(analysis.sweep.best())], marker="*", s=160, color=ORANGE, zorder=3, label="chosen")
     if dimension.log or dimension.choices:
         axes.set_xscale("log")
-    axes.set_ylim(min(losses.min(), least.min()) - 0.05 * (top - losses.min()), top)
+    span = max(top - losses.min(), 1e-3)  # equal losses are an axis, too
+    axes.set_ylim(min(losses.min(), least.min()) - 0.05 * span, losses.min() + span)
     axes.set_xlabel(f"{dimension.key} (importance {100 * analysis.importance[dimension.key]:.0f} %)")
-    axes.set_ylabel("held-out loss (nats/token)")
+    axes.set_ylabel(f"loss ({unit_of(analysis.sweep.spec.weights)})")
     axes.grid(alpha=0.3)
     if index == 0:
         axes.legend(fontsize=7)
@@ -71,7 +73,7 @@ def confirming(analysis: Analysis) -> "Figure":
         axes.scatter([place] * len(runs), [one.loss for one in runs], color=ORANGE if name == "chosen" else BLUE)
         axes.hlines(mean_loss(runs), place - 0.25, place + 0.25, color=GREY)
     axes.set_xticks(range(len(arms)), list(arms))
-    axes.set_ylabel("held-out loss (nats/token)")
+    axes.set_ylabel(f"loss ({unit_of(analysis.sweep.spec.weights)})")
     axes.set_title(f"{analysis.sweep.spec.confirm_width} times as wide, {analysis.sweep.spec.confirm_seeds} seeds")
     axes.grid(alpha=0.3)
     return drawn

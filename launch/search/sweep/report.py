@@ -11,6 +11,7 @@ from data_prep.atomic import write_text
 from launch.search.folder import FILES, Study
 from launch.search.pictures import save
 from launch.search.repeats import mean_loss
+from launch.search.scores import unit_of
 from launch.search.sweep.analyse import Analysis, Range
 from launch.search.sweep.plots import confirming, panels
 from launch.search.sweep.study import Sweep, seed_noise
@@ -38,8 +39,8 @@ def conclusion(analysis: Analysis) -> str:
     chosen = ", ".join(f"{key.rpartition('.')[2]} {value:g}" for key, value in analysis.chosen.trial.point.items())
     gain = recipe - best
     sentences = [
-        f"Of {len(sweep.explored)} points, {chosen} is best by the mean of {len(sweep.best())} fresh seeds: {best:.4f} nats "
-        f"per token against {recipe:.4f} for the recipe as it was (seeds differ by {analysis.noise:.4f})."
+        f"Of {len(sweep.explored)} points, {chosen} is best by the mean of {len(sweep.best())} fresh seeds: {best:.4f} "
+        f"{unit_of(sweep.spec.weights)} against {recipe:.4f} for the recipe as it was (seeds differ by {analysis.noise:.4f})."
     ]
     if gain <= analysis.margin:
         sentences.append("That is no more than the noise: the study found nothing better than the recipe at this size.")
@@ -80,7 +81,8 @@ def proposal(analysis: Analysis, *, folder: Path) -> str:
         content.setdefault(section, {})[key] = value
         lines.append(f"# {one.dimension.key}: {value:g}, as good from {one.low:g} to {one.high:g}{_remark(one)}")
     best, recipe = mean_loss(sweep.best()), mean_loss(sweep.anchors[0])
-    lines.append(f"# loss {best:.4f} against {recipe:.4f} before; seeds differ by {analysis.noise:.4f} nats per token")
+    unit = unit_of(sweep.spec.weights)
+    lines.append(f"# loss {best:.4f} against {recipe:.4f} before; seeds differ by {analysis.noise:.4f} {unit}")
     return "\n".join(lines) + "\n" + yaml.safe_dump(content, sort_keys=False)
 
 
@@ -100,7 +102,8 @@ def _readme(analysis: Analysis, said: str, *, command: list[str]) -> str:
     lines += [f"    {shlex.join(command)}", ""]
     anchors = ", ".join(f"{seed_noise([runs]):.4f} at a loss of {mean_loss(runs):.3f}" for runs in sweep.anchors if runs)
     lines += [f"Trials: {told}. Noise between seeds, from the recipe to middling points: {anchors};", ""]
-    lines[-1:] = [f"among the best and the recipe, which is what counts: {analysis.noise:.4f} nats per token.", ""]
+    unit = unit_of(sweep.spec.weights)
+    lines[-1:] = [f"among the best and the recipe, which is what counts: {analysis.noise:.4f} {unit}.", ""]
     lines += ["| key | importance | best finalist | as good from | to |", "|---|---|---|---|---|"]
     for one in analysis.region:
         key = one.dimension.key

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from launch.search.errors import SearchError
 from launch.search.owner import Run
 from launch.search.repeats import mean_loss, pooled_sd
 from launch.search.sweep.sampler import at_random, grid, spread, tpe
@@ -38,6 +39,9 @@ class SweepSpec(Section):
     prune_frac: float | None = Field(default=None, gt=0, lt=1)
     """Share of the tokens of the short complete run that each trial starts with; None: only diverged trials end early."""
     weights: dict[str, float] = Field(default_factory=dict)
+    """Held-out source or metric of a task → weight in the objective; all sources alike where empty."""
+    max_questions: int | None = Field(default=None, ge=1)
+    """The first questions of each task; all where absent."""
     confirm_width: int | None = Field(default=None, ge=2)
     """Factor of the wider model on which the choice is confirmed."""
     confirm_seeds: int = Field(default=3, ge=2)
@@ -61,15 +65,23 @@ class Sweep:
         self._numbering = Numbering()
 
     def conduct(self) -> "Sweep":
-        """Runs what isn't there yet; the same trials whenever it is called."""
+        """Runs what isn't there yet; the same trials whenever it is called.
+
+        Raises:
+            SearchError: The recipe itself, or every point, fails.
+        """
         baseline = {dimension.key: value_at(self.config, dimension.key) for dimension in self.dimensions}
         self.anchors.append(self._repeat(baseline, "recipe as it is"))
+        if not self.anchors[0]:
+            raise SearchError("the recipe as it is failed with every seed; the files below work/results say why")
         self._explore()
         ranked = self.ranked()
         for place in (len(ranked) // 4, len(ranked) // 2):
             if place > self.spec.finalists:
                 self.anchors.append([ranked[place], *self._repeat(ranked[place].trial.point, "anchor", first=1)])
         self.finals = [self._repeat(one.trial.point, "finalist", first=1) for one in ranked[: self.spec.finalists]]
+        if not any(self.finals):
+            raise SearchError("no point came to its end; the files below work/results say why, and more --trials may find one")
         if self.spec.confirm_width is not None:
             self._confirm(baseline)
         return self
@@ -142,7 +154,7 @@ class Sweep:
     ) -> Trial:
         return self._numbering.trial(
             label, (*overrides_of(point), *extra), point=point, weights=self.spec.weights, rung_frac=rung_frac,
-            rung_above=rung_above,
+            rung_above=rung_above, max_questions=self.spec.max_questions,
         )  # fmt: skip
 
 

@@ -10,9 +10,12 @@ from launch.search.folder import Study
 from launch.search.mix.decide import Verdict
 from launch.search.mix.report import write_report
 from launch.search.mix.study import MixSpec, MixStudy, Supply
+from launch.search.scores import objective_weights, unit_of
 from launch.search.trial import Trial
+from recipe.evaluate.loglikelihood import TaskError
 from recipe.load import load_recipe
 from tests.launch.search.fakes import Formula
+from tests.recipe.evaluate.fixtures import write_datasets
 
 AT_HAND = {
     "code": 3_000_000, "knowledge": 6_000_000, "math": 2_000_000, "sft_math": 3_000_000, "sft_code": 4_000_000,
@@ -106,6 +109,41 @@ def test_the_first_stage_is_searched_without_a_trunk():
     assert found.wish().limits
 
 
+def test_scores_of_tasks_are_metrics_like_losses():
+    """Bits fall with SFT math, errors with SFT code; the losses of sources still bound the choice."""
+
+    def with_scores(trial: Trial) -> dict[str, float]:
+        mixture, noise = trial.point.get("mixture", {}), random.Random(f"scores {trial.overrides}")
+        math, code = (mixture.get(source, 0.0) / 100 for source in ("sft_math", "sft_code"))
+        bits, error = 1 + np.exp(-4 * math), 0.2 + 0.5 * np.exp(-4 * code)
+        return formula(trial) | {"arc_easy:bits": bits + noise.gauss(0, SD), "piqa:error": error + noise.gauss(0, SD)}
+
+    weights = {"arc_easy:bits": 1.0, "piqa:error": 2.0}
+    spec = MixSpec.model_validate({"stage": "decay", "weights": weights, "no_worse": {"code": 0.3}, "max_questions": 20})
+    run = Formula(with_scores)
+    found = MixStudy(spec, load_recipe("demo"), run, at_hand=AT_HAND).conduct()
+    assert found.runs().metrics == ("arc_easy:bits", "piqa:error", "code")
+    assert found.runs().weights.tolist() == pytest.approx([1 / 3, 2 / 3, 0])
+    assert all(trial.max_questions == 20 and trial.weights == weights for trial in run.asked if trial.label != "trunk")
+    share = dict(zip(found.simplex.names, found.decision.proposal))
+    assert min(share["math"], share["code"]) > 0.3
+    ((metric, most),) = found.wish().limits
+    assert found.runs().metrics[metric] == "code"
+    assert found.decision.forms["log-linear"].laws[metric].mean(found.decision.proposal[None])[0] <= most
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the harness's own
+def test_scores_are_named_by_task_and_metric(tmp_path):
+    data = write_datasets(tmp_path)
+    weights = objective_weights(["code=1", "arc_easy:bits=2", "piqa:error=0.5"], ["code"], data=str(data))
+    assert weights == {"code": 1, "arc_easy:bits": 2, "piqa:error": 0.5}
+    assert (unit_of(weights), unit_of({"code": 1})) == ("of the objective", "nats per token")
+    with pytest.raises(SearchError, match="--weight gsm8k:error: no such metric"):
+        objective_weights(["gsm8k:error=1"], ["code"], data=str(data))
+    with pytest.raises(TaskError, match=r"--eval-data: arc_easy: .*no data"):
+        objective_weights(["arc_easy:bits=1"], ["code"], data=str(tmp_path / "none"))
+
+
 def test_caps_that_leave_the_stage_unfilled_are_refused():
     with pytest.raises(SearchError, match=r"--max-epochs: the data at hand fills \d+ % of the stage"):
         conduct(target_tokens=10**9)
@@ -115,4 +153,4 @@ def test_supply_counts_epochs_of_the_real_run():
     supply = Supply({"a": 100, "b": 1000}, stage_tokens=1000, proxy_tokens=100)
     assert supply.caps(4) == {"a": 0.4, "b": 4.0}
     assert supply.epochs({"a": 30, "b": 70}) == {"a": 3.0, "b": 0.7}
-    assert supply.pools({"a": 100, "b": 1000}, seq=1) == {"a": 10, "b": 100}
+    assert supply.pools({"a": 100, "b": 1000}, block=1) == {"a": 10, "b": 100}

@@ -22,6 +22,7 @@ from launch.search.mix.study import MixSpec, MixStudy
 from launch.search.setup import at_hand_tokens, conducting, make_study
 from recipe.config import RunConfig
 from tests.launch.slurm.smallest import smallest_recipe, write_corpus
+from tests.recipe.evaluate.fixtures import write_datasets
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
@@ -73,16 +74,24 @@ def test_a_trial_is_the_run_that_train_would_make(tmp_path):
     trained = windtunnel("train", "smallest.yaml", "--processes", "1", "--run-dir", "run", cwd=tmp_path)
     trained.communicate(timeout=300)
     assert trained.returncode == 0
+    write_datasets(tmp_path / "eval-data")
     sweep = windtunnel(
-        "sweep", "smallest.yaml", "--search", "peak_lr=0.002:0.05:log", "--trials", "4", "--seeds", "2", "--finalists", "1",
-        "--out", "study", cwd=tmp_path,
+        "sweep", "smallest.yaml", "--search", "peak_lr=0.002:0.05:log", "--trials", "1", "--seeds", "2", "--finalists", "1",
+        "--weight", "code=1", "--weight", "hellaswag:bits=2", "--weight", "hellaswag:error=1", "--out", "study", cwd=tmp_path,
     )  # fmt: skip
-    sweep.communicate(timeout=300)
-    assert sweep.returncode == 0
-    ours = Study(tmp_path / "study").results()[0].losses["code"]
+    _, told = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, told[-2000:]
+    ours = Study(tmp_path / "study").results()[0]
     (file,) = (tmp_path / "run" / "eval").glob("heldout-decay-*.json")
     theirs = json.loads(file.read_text())["sources"]["code"]["loss_nats"]
-    assert ours == pytest.approx(theirs, abs=1e-5)
+    assert ours.losses["code"] == pytest.approx(theirs, abs=1e-5)
+    scored = windtunnel("eval", "run", "--tasks", "hellaswag", "--no-heldout", "--json", cwd=tmp_path)
+    shown, told = scored.communicate(timeout=300)
+    assert scored.returncode == 0, told[-2000:]
+    assert ours.losses["hellaswag:error"] == pytest.approx(1 - json.loads(shown)["tasks"]["hellaswag"]["value"])
+    bits = ours.losses["hellaswag:bits"]
+    assert 0.5 < bits < 8  # a byte has 8; the model has learnt something of English
+    assert ours.objective == pytest.approx((ours.losses["code"] + 2 * bits + ours.losses["hellaswag:error"]) / 4)
 
 
 NEUTRAL, FIRST, NUM_EACH, STAGE_TOKENS = 5, {"a": 10, "b": 30}, 8, 256 * 150

@@ -46,6 +46,12 @@ def test_a_runs_ledger(run, capsys):
     assert [row["drawn_tokens"] for row in rows] == [320 * 64] * 2
 
 
+def test_longer_sequences_are_told(capsys, tmp_path):
+    longer = ["-o", "stages.decay.seq_length_tokens=16384", "-o", "stages.decay.rope_base=1e6"]
+    told = shown(capsys, "xmodel2-1.2b", "--data-dir", str(tmp_path / "none"), *longer)
+    assert "decay: sequences of 16384 tokens, rotary base 1e+06" in told
+
+
 def test_rings_of_a_preset_without_its_data(capsys, tmp_path):
     picture = tmp_path / "rings.png"
     told = shown(capsys, "xmodel2-1.2b", "--data-dir", str(tmp_path / "none"), "--rings", str(picture))

@@ -2,14 +2,16 @@
 
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 
+from launch.search.errors import SearchError
 from launch.search.folder import Study
 from launch.search.sweep.analyse import Analysis
 from launch.search.sweep.report import write_report
 from launch.search.sweep.study import Sweep, SweepSpec
-from launch.search.trial import Trial
+from launch.search.trial import Result, Trial
 from recipe.load import load_recipe
 from tests.launch.search.fakes import Formula
 
@@ -28,6 +30,18 @@ def conduct(**changes) -> tuple[Sweep, Formula]:
     formula = Formula(landscape)
     spec = SweepSpec.model_validate({"search": SEARCH, "trials": 64, **changes})
     return Sweep(spec, load_recipe("demo"), formula).conduct(), formula
+
+
+class Failing(Formula):
+    """Trials of one label fail."""
+
+    def __init__(self, *, label: str) -> None:
+        super().__init__(landscape)
+        self.label = label
+
+    def __call__(self, trials: Sequence[Trial]) -> list[Result]:
+        found = super().__call__(trials)
+        return [Result(trial=one.trial, status="failed") if one.trial.label == self.label else one for one in found]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +103,19 @@ def test_pruning_compares_complete_short_runs_only(swept):
 def test_other_methods(method):
     found, _ = conduct(method=method, trials=27)
     assert 18 <= len(found.explored) <= 27
+
+
+@pytest.mark.parametrize("method", ["tpe", "grid"])
+def test_a_study_of_one_trial_has_its_report(method, tmp_path):
+    found, _ = conduct(method=method, trials=1, confirm_width=2)
+    assert "Of 1 points" in write_report(Study(tmp_path), found, command=["windtunnel", "sweep", "demo"])
+
+
+def test_a_recipe_or_points_that_all_fail_are_an_error():
+    with pytest.raises(SearchError, match="the recipe as it is failed"):
+        Sweep(SweepSpec(search=SEARCH, trials=1), load_recipe("demo"), Failing(label="recipe as it is")).conduct()
+    with pytest.raises(SearchError, match="no point came to its end"):
+        Sweep(SweepSpec(search=SEARCH, trials=1), load_recipe("demo"), Failing(label="explore")).conduct()
 
 
 def test_a_flat_landscape_is_said_to_have_found_nothing(tmp_path):
