@@ -344,6 +344,11 @@ class RunConfig(Section):
         """The longest sequence: the unit in which text is drawn (recipe/stream.py)."""
         return max(self.model.seq_length_tokens, *(stage.seq_length_tokens or 0 for stage in self.stages), 0)
 
+    @property
+    def longest_model(self) -> ModelConfig:
+        """The model at the longest sequence of any stage, where memory must hold."""
+        return self.model.model_copy(update={"seq_length_tokens": self.block_tokens})
+
     def model_at(self, stage: str) -> ModelConfig:
         """The model as a stage trains it; as it is written for a name that is no stage's (an imported checkpoint)."""
         found = next((one for one in self.stages if one.name == stage), None)

@@ -28,11 +28,11 @@ def closed_form(recipe: str, *, world_size: int, rank: int = 0, overrides: Seque
     config = resolved_layout(recipe, overrides, world_size).config
     layouts = Layouts.of_recipe(
         config.parallel, num_gpus=world_size, micro_seqs=config.batch.micro_seqs,
-        global_seqs=config.batch.global_tokens // config.model.seq_length_tokens,
+        global_seqs=config.batch.global_tokens // config.block_tokens,
     )  # fmt: skip
     engine = for_recipe(WINDTUNNEL, config, on_cpu=True)
     stage = rank // (world_size // config.parallel.pp)
-    return rank_memory(ModelShape.of_recipe(config.model), layouts, engine, stage=stage)
+    return rank_memory(ModelShape.of_recipe(config.longest_model), layouts, engine, stage=stage)
 
 
 def pairs_of(memory: RankMemory, traced: dict[str, Any]) -> Pairs:

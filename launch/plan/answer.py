@@ -181,8 +181,7 @@ def problem_of(config: "RunConfig", *, gpu: str | Hardware, num_gpus: int, engin
         raise PlanError(
             f"--gpus {num_gpus}: {hardware.name} nodes have {hardware.gpus_per_node}; nearest: {below}, {below + hardware.gpus_per_node}"  # noqa: E501
         )
-    longest = {"seq_length_tokens": config.block_tokens}  # of all stages: there memory must hold
-    shape = ModelShape.of_recipe(config.model.model_copy(update=longest))
+    shape = ModelShape.of_recipe(config.longest_model)
     seqs, rest = divmod(config.batch.global_tokens, shape.seq_tokens)
     if rest and not global_seqs:
         below = seqs * shape.seq_tokens

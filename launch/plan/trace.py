@@ -123,7 +123,7 @@ def trace_deep(recipe: str, *, world_size: int, rank: int = 0, overrides: Sequen
     config = resolved_layout(recipe, overrides, world_size).config
     parallel, layers = config.parallel, config.model.num_layers
     chunks = parallel.pp * parallel.vp
-    unit = config.batch.micro_seqs * config.model.seq_length_tokens * (world_size // (parallel.tp * parallel.pp * parallel.cp))
+    unit = config.batch.micro_seqs * config.block_tokens * (world_size // (parallel.tp * parallel.pp * parallel.cp))
     count = min(config.batch.global_tokens // unit, max(2, 2 * parallel.pp))
     few = [*overrides, f"batch.global_tokens={count * unit}"]
     counts = (2 * chunks, 3 * chunks)
@@ -175,7 +175,7 @@ def _batches(resolved: Any, torch: Any) -> list[Any]:
     from recipe.batch import MicroBatch
 
     config, layout = resolved.config, resolved.layout
-    rows, length = config.batch.micro_seqs, config.model.seq_length_tokens
+    rows, length = config.batch.micro_seqs, config.block_tokens  # the longest stage's: there memory must hold
     count = max(1, config.batch.global_tokens // length // (layout.dp * rows))
     part = length // layout.cp
     tokens = torch.zeros(rows, part, dtype=torch.long)
@@ -186,7 +186,7 @@ def _batches(resolved: Any, torch: Any) -> list[Any]:
 
 def _step(engine: Any, batches: list[Any], resolved: Any, *, tracker: Any = None) -> dict[str, Any]:
     """One training step; with a tracker, the peak of forward and backward and that of the whole step."""
-    targets = len(batches) * batches[0].num_rows * resolved.config.model.seq_length_tokens * resolved.layout.dp
+    targets = len(batches) * batches[0].num_rows * resolved.config.block_tokens * resolved.layout.dp
     if tracker is None:
         engine.train_step(batches, num_targets=targets)
         return {}

@@ -53,10 +53,11 @@ class Site:
 
 
 def trial_config(config: RunConfig, candidate: Candidate) -> RunConfig:
-    """The recipe in another layout, always at its full batch, without checkpoints and evaluations in between."""
+    """The recipe in another layout, always at its full batch and longest sequence, without checkpoints and evaluations."""
     content = with_layout(config, candidate).model_dump()
+    content["model"]["seq_length_tokens"] = config.block_tokens
     for stage in content["stages"]:
-        stage["batch"] = None
+        stage["batch"] = stage["seq_length_tokens"] = None
     content["checkpoint"]["every_tokens"] = content["evaluate"]["every_tokens"] = None
     content["logging"]["tensorboard"] = False
     return RunConfig.model_validate(content)

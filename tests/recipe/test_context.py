@@ -85,14 +85,23 @@ def test_steps_and_tokens_follow_each_stages_length() -> None:
     assert longer.identity() == plain.identity() | {"longest_sequence": "1024", "stages": longer.identity()["stages"]}
 
 
-def test_the_planner_prices_each_stage_at_its_length() -> None:
-    from launch.plan.answer import problem_of
+def test_the_planner_holds_the_longest_and_prices_each_stage_at_its_length() -> None:
+    from launch.plan.answer import default_calibration, problem_of
+    from launch.plan.recipe import Prices, stage_costs
+    from launch.plan.search import search
+    from launch.tune.trial import trial_config
 
-    shapes = [
-        problem_of(load_recipe("xmodel2-1.2b", overrides), gpu="h100-sxm", num_gpus=8, engine="windtunnel").shape
-        for overrides in ([], ["stages.decay.seq_length_tokens=16384"])
-    ]
-    assert shapes[1] == replace(shapes[0], seq_tokens=16384)
+    long = load_recipe("xmodel2-1.2b", ["stages.decay.seq_length_tokens=16384", "parallel={zero: 1}"])
+    plain, longer = (
+        problem_of(config, gpu="h100-sxm", num_gpus=8, engine="windtunnel") for config in (load_recipe("xmodel2-1.2b"), long)
+    )
+    assert longer.shape == replace(plain.shape, seq_tokens=16384)
+    candidate = search(longer, default_calibration()).best
+    costs = stage_costs(candidate, longer, long, default_calibration(), Prices())
+    stable, decay = (costs[name]["days"] / costs[name]["tokens"] for name in ("stable", "decay"))
+    assert 1.05 * stable < decay < 2 * stable  # attention costs more, and nothing else does
+    trial = trial_config(long, candidate)
+    assert {trial.model_at(stage.name).seq_length_tokens for stage in trial.stages} == {16384}
 
 
 @pytest.fixture(scope="module")

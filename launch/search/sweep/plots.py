@@ -48,6 +48,9 @@ def _panel(axes: "Axes", analysis: Analysis, index: int) -> None:
     axes.scatter([chosen], [mean_loss(analysis.sweep.best())], marker="*", s=160, color=ORANGE, zorder=3, label="chosen")
     if dimension.log or dimension.choices:
         axes.set_xscale("log")
+    if dimension.choices:
+        axes.set_xticks([float(value) for value in dimension.choices], [f"{value:g}" for value in dimension.choices])
+        axes.minorticks_off()
     span = max(top - losses.min(), 1e-3)  # equal losses are an axis, too
     axes.set_ylim(min(losses.min(), least.min()) - 0.05 * span, losses.min() + span)
     axes.set_xlabel(f"{dimension.key} (importance {100 * analysis.importance[dimension.key]:.0f} %)")
