@@ -60,8 +60,9 @@ def curves() -> Iterator[Curve]:
             seeds = 2 if scale == 1.4 else 1
             yield Curve("scale_depth", f"scale_depth {scale}", depth, Job(depth=depth, scale_depth=scale), seeds=seeds)
     for mode, decay in (("coupled", 1.0), ("independent", 0.01)):  # the same at the base width and lr
-        for width in (64, 128):
-            yield Curve("weight_decay", mode, width, Job(width=width, weight_decay=decay, decay_mode=mode))
+        for width in (64, 128, 256):
+            job = Job(width=width, weight_decay=decay, decay_mode=mode)
+            yield Curve("weight_decay", mode, width, job, seeds=1 if width == 256 else 2)
     for scaled in (True, False):
         rule = "by the rule" if scaled else "unchanged"
         for batch in (0.5, 1, 2, 4):
