@@ -4,8 +4,8 @@
 
 Each contender runs in a fresh process on the same slice of JSON lines; imports and loading the model are not counted (but
 for the 0.1 s in which Megatron's pool worker loads its own). Every output is compared with Megatron's, byte for byte.
-Two processes against one: the whole corpus by ``binarize``, everything counted. Without --corpus, the text files of this
-Python are the corpus.
+Two processes against one: the whole corpus (1 GB at most) by ``binarize``, everything counted; and again without what one
+document takes, which is the start. Without --corpus, the text files of this Python are the corpus.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ CONTENDERS = ("megatron", "datatrove", "plain", "fast", *(f"fast{suffix}" for su
 WORKERS = {"one": 1, "two": 2}
 TRAIN_BYTES = 20_000_000
 PARTS = 8  # shards of the corpus when one process is compared with two
+WHOLE_BYTES = 1_000_000_000  # of it then, at most
 
 
 # --- what runs in a process of its own -------------------------------------------------------------------------------
@@ -350,24 +351,37 @@ def main() -> None:
         parts = slices(lines, count=arguments.rounds, slice_bytes=slice_bytes, folder=folder)
         if not parts:
             raise SystemExit(f"{arguments.corpus}: no record with a text in {arguments.field!r} beyond what the tokenizer took")
-        report(parts, model, only=only, folder=folder, rounds=arguments.rounds)
+        report_contenders(parts, model, only=only, folder=folder)
+        if "two" in only:
+            report_workers(corpus_lines(arguments.corpus, field=arguments.field), model, folder=folder, rounds=arguments.rounds)
 
 
-def report(parts: list[Path], model: Path, *, only: list[str], folder: Path, rounds: int) -> None:
-    """Runs and prints both tables."""
+def report_contenders(parts: list[Path], model: Path, *, only: list[str], folder: Path) -> None:
+    """Every way to make a shard, on each slice."""
     size_mb, pieces = sum(part.stat().st_size for part in parts) / 1e6, load_tokenizer(model).vocab_size
     names = [name for name in CONTENDERS if name == RATIO_TO or name in only]
     if len(names) > 1:
         print(f"{len(parts)} rounds, {size_mb:.0f} MB of JSON lines in all, {pieces} pieces")
         print(table(run_rounds(parts, model, names, folder)))
         print("Every output was byte-identical to that of Megatron's builder (datatrove's ids are its own).\n")
-    if "two" in only:
-        whole = folder / "whole.jsonl"
-        with open(whole, "wb") as file:
-            for part in parts:
-                file.write(part.read_bytes())
-        print(f"Two processes against one: {rounds} rounds of {size_mb:.0f} MB in {PARTS} shards, start included")
-        print(table(run_rounds([whole] * rounds, model, list(WORKERS), folder)))
+
+
+def report_workers(lines: Iterator[bytes], model: Path, *, folder: Path, rounds: int) -> None:
+    """Two processes against one on all of the text, and on one document."""
+    document = folder / "document.jsonl"
+    document.write_bytes(next(lines))
+    whole = slices(lines, count=1, slice_bytes=WHOLE_BYTES, folder=folder)[0]
+    results = run_rounds([whole] * rounds, model, list(WORKERS), folder)
+    runs_of_one = run_rounds([document] * rounds, model, list(WORKERS), folder)
+    start = {name: statistics.median(run["wall_s"] for run in runs) for name, runs in runs_of_one.items()}
+    size_mb = whole.stat().st_size / 1e6
+    print(f"Two processes against one: {rounds} rounds of {size_mb:.0f} MB in {PARTS} shards, start included")
+    print(table(results))
+    without = [
+        (one["wall_s"] - start["one"]) / (two["wall_s"] - start["two"])
+        for one, two in zip(results["one"], results["two"], strict=True)
+    ]
+    print(f"Without the start ({start['one']:.2f} s, {start['two']:.2f} s): wall ratio {spread(without)}")
 
 
 if __name__ == "__main__":
