@@ -118,6 +118,15 @@ def test_a_recipe_or_points_that_all_fail_are_an_error():
         Sweep(SweepSpec(search=SEARCH, trials=1), load_recipe("demo"), Failing(label="explore")).conduct()
 
 
+def test_an_option_that_a_kept_study_doesnt_know_is_no_difference(tmp_path):
+    spec = SweepSpec(search=SEARCH).model_dump(mode="json")
+    study = Study(tmp_path)
+    study.begin({key: value for key, value in spec.items() if key != "max_questions"})
+    study.begin(spec)
+    with pytest.raises(SearchError, match="max_questions: None → 5"):
+        study.begin(spec | {"max_questions": 5})
+
+
 def test_a_flat_landscape_is_said_to_have_found_nothing(tmp_path):
     formula = Formula(lambda trial: {"docs": 3 + random.Random(f"{trial.overrides}").gauss(0, SD)})
     sweep = Sweep(SweepSpec(search=SEARCH, trials=24), load_recipe("demo"), formula).conduct()
