@@ -26,6 +26,7 @@ def run_ranks(module: str, arguments: Sequence[str], *, num_processes: int) -> s
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip() and "torch/distributed" not in line]
         plain = [line for line in said if not line.startswith(("W", "E", "Traceback", " ", "*", "="))]
-        words = plain[:1] if f"exitcode  : {BAD_INPUT}" in done.stderr and plain else said[-20:]
+        traced = [line for line in said if line.startswith("[rank")]  # a rank's own traceback, before the launcher's
+        words = plain[:1] if f"exitcode  : {BAD_INPUT}" in done.stderr and plain else (traced or said)[-20:]
         raise LaunchError(f"{module} on {num_processes} processes failed:\n" + "\n".join(words))
     return [line for line in done.stdout.splitlines() if line.startswith("{")][-1]

@@ -50,12 +50,12 @@ def preset_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """A file, or the preset of that name."""
+    """A file, or the preset of that name; a folder of that name (a run's, say) hides no preset."""
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        if not path.is_file():
-            raise ConfigError(f"{name}: no such recipe file; presets: {', '.join(preset_names())}")
+    if path.is_file():
         return path
+    if path.suffix in (".yaml", ".yml"):
+        raise ConfigError(f"{name}: no such recipe file; presets: {', '.join(preset_names())}")
     preset = PRESETS / f"{name}.yaml"
     if not preset.is_file():
         close = get_close_matches(name, preset_names(), n=1)

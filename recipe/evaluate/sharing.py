@@ -21,6 +21,17 @@ def shared(items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result
     return [whole[index] for index in range(len(items))]
 
 
+def of_first_rank(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    import torch.distributed as dist
+
+    if not dist.is_available() or not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
 def _replica() -> tuple[int, int, Any]:
     """(which data-parallel replica this is, how many there are, their group)."""
     import torch.distributed as dist

@@ -61,6 +61,15 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         load_recipe("dem")
 
 
+def test_a_folder_of_a_preset_s_name_does_not_hide_it(tmp_path, monkeypatch) -> None:
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("demo").name == "demo"
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ConfigError, match="mine: neither a recipe file nor a preset"):
+        load_recipe("mine")
+
+
 def test_yaml_that_says_a_key_twice_is_refused(tmp_path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text("extends: demo\nseed: 1\nseed: 2\n")

@@ -69,7 +69,7 @@ def test_two_layer_counts_extend_linearly(changes):
 @pytest.mark.slow
 def test_70b_on_1024_ranks_is_traced_from_two_small_layer_counts():
     """The preset as it is: tensor, pipeline and virtual stages, 32 replicas."""
-    asked = {"world_size": 1024, "rank": 0, "overrides": ["parallel.recompute=full", "sources={}"]}
+    asked = {"world_size": 1024, "rank": 0, "overrides": ["parallel.recompute=full"]}
     traced = trace_deep("70b", **asked)
     assert traced["traced_layers"] == (40, 60)
     pairs = pairs_of(closed_form("70b", **asked), traced)
