@@ -53,7 +53,7 @@ test-312:  ## the second lane: Python 3.12 with megatron-core 0.19 (several GB)
 	@command -v python3.12 >/dev/null || { echo "test-312: there is no python3.12 on this machine; skipped"; exit 0; }
 	test -e .venv312/installed || { python3.12 -m venv .venv312 && .venv312/bin/pip install -q 'megatron-core>=0.19,<0.20' \
 	  && .venv312/bin/pip install -q -e '.[test,eval]' && touch .venv312/installed; }
-	.venv312/bin/python -m pytest -q tests/megatron_patches tests/recipe
+	.venv312/bin/python -m pytest -q tests/megatron_patches tests/transfer tests/recipe
 
 test-slow: env  ## tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
