@@ -1,37 +1,58 @@
-"""The planner's word on a run that is there: `RUN/plan.json`, for the report to hold against what was measured."""
+"""The planner's word on a run that is there, for the report to hold against what was measured.
+
+RUN/plan.json: the run's own layout; RUN/plan/: the ranking of all layouts, with pictures.
+"""
 
 from typing import Any
 
 from launch.cluster import Site
-from launch.plan.answer import candidate_json, default_calibration, device_of_site, parse_layout, problem_of
+from launch.plan.answer import candidate_json, default_calibration, device_of_site, parse_layout, plan_json, problem_of
 from launch.plan.errors import PlanError
-from launch.plan.search import price
+from launch.plan.pictures import save
+from launch.plan.recipe import Prices
+from launch.plan.search import Candidate, Problem, price, search
 from recipe.prepare import load_resolved
+from recipe.resolve import ResolvedRun
 from recipe.rundir import RunDir, read_json, write_json
 
 CPU = "cpu-node"
 
 
 def predict(run: RunDir, *, gpu: str = "") -> dict[str, Any] | None:
-    """Prices the run's own layout and writes RUN/plan.json; None where the device isn't known.
+    """Prices the run's own layout and writes RUN/plan.json, then draws RUN/plan/ where nobody has; None: unknown device.
 
     Args:
+        run: A run directory.
         gpu: A name or file of `windtunnel plan`; absent, the site's device, or this machine's cores for a CPU run.
+
+    Raises:
+        PlanError: No such device; or no layout fits it (the run's own is priced all the same).
     """
     resolved = load_resolved(run)
-    config, layout = resolved.config, resolved.layout
-    device: Any = gpu or _device(run, num_gpus=layout.world_size)
+    num_gpus = resolved.layout.world_size
+    device: Any = gpu or _device(run, num_gpus=num_gpus)
     if not device:
         return None
-    problem = problem_of(config, gpu=device, num_gpus=layout.world_size, engine="windtunnel")
+    problem = problem_of(resolved.config, gpu=device, num_gpus=num_gpus, engine="windtunnel")
+    own = _own(resolved, problem)
+    answer = candidate_json(own, problem, stages=False) | {"device": problem.cluster.hardware.name}
+    write_json(run.plan, answer)
+    if gpu or not run.whole_plan.is_file():
+        calibration = default_calibration()
+        found = search(problem, calibration)
+        whole = plan_json(found, resolved.config, recipe=str(run.recipe), calibration=calibration, prices=Prices())
+        save(whole, found, calibration, out=run.whole_plan.parent, of=own)
+    return answer
+
+
+def _own(resolved: ResolvedRun, problem: Problem) -> Candidate:
+    """The run's layout, priced."""
+    layout = resolved.layout
     keys = ("tp", "pp", "vp", "cp", "dp", "sp", "zero", "recompute")
     degrees = {key: getattr(layout, key) for key in keys}
-    degrees |= {"mbs": config.batch.micro_seqs, "offload": layout.offload_optimizer}
+    degrees |= {"mbs": resolved.config.batch.micro_seqs, "offload": layout.offload_optimizer}
     one = parse_layout("", defaults=degrees, num_gpus=layout.world_size, global_seqs=problem.global_seqs)
-    candidate = price(problem, one, default_calibration())[0]
-    answer = candidate_json(candidate, problem, stages=False) | {"device": problem.cluster.hardware.name}
-    write_json(run.plan, answer)
-    return answer
+    return price(problem, one, default_calibration())[0]
 
 
 def _device(run: RunDir, *, num_gpus: int) -> Any:

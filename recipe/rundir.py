@@ -122,6 +122,11 @@ class RunDir:
         return self.root / "plan.json"
 
     @property
+    def whole_plan(self) -> Path:
+        """The planner's ranking of layouts, pictures beside it, as `windtunnel plan --out RUN/plan` writes them."""
+        return self.root / "plan" / "plan.json"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

@@ -29,7 +29,6 @@ def plan(
     import json
     from pathlib import Path
 
-    from data_prep.atomic import write_json
     from launch.plan.answer import candidate_json, default_calibration, device_of_site, parse_layout, plan_json, problem_of
     from launch.plan.calibration import Calibration
     from launch.plan.errors import PlanError
@@ -61,10 +60,9 @@ def plan(
     found = search(problem, known, top=top)
     answer = plan_json(found, config, recipe=recipe, calibration=known, prices=Prices(price, kwh_price), site=cluster or "SITE")
     if out:
-        from launch.plan.pictures import draw
+        from launch.plan.pictures import save
 
-        answer["pictures"] = [str(path) for path in draw(found, known, out=Path(out))]
-        write_json(Path(out) / "plan.json", answer)
+        answer = save(answer, found, known, out=Path(out))
     if json_:
         print(json.dumps(answer))
     else:

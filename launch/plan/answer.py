@@ -15,6 +15,7 @@ from launch.plan.recipe import Prices, batches, command, stage_costs, whole
 from launch.plan.search import Candidate, Plan, Problem
 from launch.plan.shapes import RECOMPUTE, Layouts
 from launch.plan.space import divisors, illegal_reason
+from recipe.units import format_count
 
 if TYPE_CHECKING:
     from recipe.config import RunConfig
@@ -28,7 +29,7 @@ def outside_validation(problem: Problem, layouts: Layouts) -> list[str]:
     shape, hardware, row = problem.shape, problem.cluster.hardware, layouts.row(0)
     checks = (
         (not hardware.name.startswith(VALIDATED_GPUS), f"GPU {hardware.name} (validated: A100, H100)"),
-        (not 7e8 <= shape.num_params <= 1.1e12, f"{shape.num_params / 1e9:.2f}B parameters (validated: 0.76B to 1T)"),
+        (not 7e8 <= shape.num_params <= 1.1e12, f"{format_count(shape.num_params)} parameters (validated: 0.76B to 1T)"),
         (not 2048 <= shape.seq_tokens <= 8192, f"sequences of {shape.seq_tokens} tokens (validated: 2,048 to 8,192)"),
         (not 8 <= problem.cluster.num_gpus <= 6144, f"{problem.cluster.num_gpus} GPUs (validated: 8 to 6,144)"),
         (row["cp"] > 1, "context parallelism"),

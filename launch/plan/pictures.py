@@ -1,17 +1,17 @@
 """A plan in three pictures: memory by term against the device's limit, throughput against GPUs, the pipeline's timeline.
 
-draw(found, calibration, out=Path("plan"))
+save(answer, found, calibration, out=Path("plan"))     # plan.json too
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from data_prep.atomic import replacing
+from data_prep.atomic import replacing, write_json
 from launch.plan.answer import stages_of_memory
 from launch.plan.calibration import Calibration
 from launch.plan.errors import PlanError
 from launch.plan.hardware import GIB
-from launch.plan.search import Plan, Problem, search
+from launch.plan.search import Candidate, Plan, Problem, search
 from launch.plan.timeline import idle_frac, stage_seconds, timeline
 from recipe.units import format_count
 
@@ -20,19 +20,39 @@ if TYPE_CHECKING:
 
 MEMORY, THROUGHPUT, TIMELINE = "memory.svg", "throughput.svg", "pipeline.svg"
 SMALL_FRAC = 0.01  # terms under this share of a stage are drawn together
+NEAR_FRAC = 0.2  # of the limit; where less is used, the axis ends at what is used
 DRAWN_MICROBATCHES = 4  # for each stage: more would be lines
 
 
-def draw(plan: Plan, calibration: Calibration, *, out: Path) -> list[Path]:
-    """Writes the three pictures of the best layout (SVG, for any page), each whole or not at all; returns their paths."""
+def save(
+    answer: dict[str, Any], plan: Plan, calibration: Calibration, *, out: Path, of: Candidate | None = None
+) -> dict[str, Any]:
+    """Writes the pictures and the plan's JSON, which names them, last; returns it."""
+    named = answer | {"pictures": [str(path) for path in draw(plan, calibration, out=out, of=of)]}
+    write_json(out / "plan.json", named)
+    return named
+
+
+def draw(plan: Plan, calibration: Calibration, *, out: Path, of: Candidate | None = None) -> list[Path]:
+    """Writes the three pictures (SVG, for any page), each whole or not at all; returns their paths.
+
+    Args:
+        plan: Whose throughput is drawn.
+        calibration: It was made with.
+        out: Folder.
+        of: The layout whose memory and pipeline are drawn; the plan's best where None.
+    """
+    from matplotlib import rc_context
+
     out.mkdir(parents=True, exist_ok=True)
+    shown = of or plan.best
     figures = {
-        MEMORY: memory_figure(plan),
+        MEMORY: memory_figure(shown, plan.problem),
         THROUGHPUT: throughput_figure(plan.problem, calibration),
-        TIMELINE: timeline_figure(plan, calibration),
+        TIMELINE: timeline_figure(shown, plan, calibration),
     }
     for name, figure in figures.items():
-        with replacing(out / name) as file:
+        with replacing(out / name) as file, rc_context({"svg.hashsalt": name}):  # equal plans, equal files
             figure.savefig(file, format="svg", metadata={"Date": None})
     return [out / name for name in figures]
 
@@ -43,25 +63,29 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def memory_figure(plan: Plan) -> "Figure":
+def memory_figure(shown: Candidate, problem: Problem) -> "Figure":
     """Bytes by term on the first, a middle and the last stage; lines where the device and what a plan may use of it end."""
-    best, hardware = plan.best, plan.problem.cluster.hardware
-    stages = stages_of_memory(best, plan.problem)
-    shown = sorted({0, len(stages) // 2, best.peak_stage, len(stages) - 1})
-    names = list(dict.fromkeys(name for index in shown for name in _large(stages[index]["terms_bytes"])))
-    outside = best.device_bytes - best.allocated_bytes
-    figure = _figure(10, 2.6 + 0.55 * len(shown) + 0.16 * len(names))
+    hardware = problem.cluster.hardware
+    stages = stages_of_memory(shown, problem)
+    drawn = sorted({0, len(stages) // 2, shown.peak_stage, len(stages) - 1})
+    names = list(dict.fromkeys(name for index in drawn for name in _large(stages[index]["terms_bytes"])))
+    outside = shown.device_bytes - shown.allocated_bytes
+    figure = _figure(10, 2.6 + 0.55 * len(drawn) + 0.16 * len(names))
     axes = figure.subplots()
-    left = [0.0] * len(shown)
-    labels = [f"stage {index}" for index in shown]
+    left = [0.0] * len(drawn)
+    labels = [f"stage {index}" for index in drawn]
     for place, name in enumerate([*names, "small terms", "allocator, context, communicators"]):
-        sizes = [_size(stages[index]["terms_bytes"], name, names, outside) / GIB for index in shown]
+        sizes = [_size(stages[index]["terms_bytes"], name, names, outside) / GIB for index in drawn]
         axes.barh(labels, sizes, left=left, label=name, color=_colour(place), edgecolor="white", linewidth=0.5)
         left = [start + size for start, size in zip(left, sizes)]
-    axes.axvline(hardware.usable_bytes / GIB, color="black", linestyle="--", label="usable (headroom kept free)")
-    axes.axvline(hardware.memory_bytes / GIB, color="firebrick", label=f"{hardware.name}'s memory")
-    axes.set_xlabel("GiB a device, at the stage's peak")
-    axes.set_title(f"Memory by term: {best.label()}; peak on stage {best.peak_stage}, {best.peak_phase}")
+    usable, limit = hardware.usable_bytes / GIB, hardware.memory_bytes / GIB
+    axes.axvline(usable, color="black", linestyle="--", label=f"usable: {usable:.3g} GiB")
+    axes.axvline(limit, color="firebrick", label=f"{hardware.name}'s memory: {limit:.3g} GiB")
+    far = max(left) < NEAR_FRAC * usable
+    if far:
+        axes.set_xlim(0, 1.1 * max(left))
+    axes.set_xlabel("GiB a device, at the stage's peak" + ("; the limits lie outside the picture" if far else ""))
+    axes.set_title(f"Memory by term: {shown.label()}; peak on stage {shown.peak_stage}, {shown.peak_phase}")
     axes.invert_yaxis()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
@@ -134,9 +158,9 @@ def throughput_figure(problem: Problem, calibration: Calibration) -> "Figure":
     return figure
 
 
-def timeline_figure(plan: Plan, calibration: Calibration) -> "Figure":
-    """Stages against time, with the bubble white; of the best layout, or of the best one that has a pipeline."""
-    piped = next((one for one in plan.ranked if int(one.layouts.pp[0]) > 1), plan.best)
+def timeline_figure(wanted: Candidate, plan: Plan, calibration: Calibration) -> "Figure":
+    """Stages against time, with the bubble white; of the wanted layout, or of the plan's best one that has a pipeline."""
+    piped = next((one for one in (wanted, *plan.ranked) if int(one.layouts.pp[0]) > 1), wanted)
     row = piped.layouts.row(0)
     forward_s, backward_s = stage_seconds(piped, plan.problem, calibration)
     shown = min(row["num_microbatches"], DRAWN_MICROBATCHES * row["pp"])
@@ -155,7 +179,7 @@ def timeline_figure(plan: Plan, calibration: Calibration) -> "Figure":
     axes.invert_yaxis()
     axes.set_xlabel("ms (without messages between stages, data parallelism and the optimizer)")
     part = f"{shown} of {row['num_microbatches']} microbatches" if shown < row["num_microbatches"] else f"{shown} microbatches"
-    of_best = "" if piped is plan.best or piped.label() == plan.best.label() else " (the best layout with a pipeline)"
+    of_best = "" if piped.label() == wanted.label() else " (the best layout with a pipeline)"
     idle = 100 * idle_frac(blocks)
     axes.set_title(f"{piped.label()}{of_best}\n{part}, {idle:.0f} % of the time shown idle; paler: later chunks of layers")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")

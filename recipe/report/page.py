@@ -15,7 +15,7 @@ from recipe.report.curves import HEIGHT as CURVE_HEIGHT
 from recipe.report.curves import WIDTH as CURVE_WIDTH
 from recipe.report.curves import index_curves, reliabilities
 from recipe.report.heldout import ORDERS, evaluations, heldout_rows, victories
-from recipe.report.planned import predictions
+from recipe.report.planned import plans, predictions
 from recipe.report.rings import RADIUS, ring
 from recipe.report.summary import COMPARED, facts, lead, tiles
 from recipe.report.tasks import benchmark_groups, load_published
@@ -57,7 +57,8 @@ def render(views: Sequence[RunView], *, published: Path | None = None) -> str:
         charts={name: draw(views) for name, draw in CHARTS.items()}, ring=ring, radius=RADIUS, colors=source_colors(views),
         zip=zip, heldout=heldout_rows(views), orders=ORDERS, has_samples=any(view.samples for view in views),
         evaluations=evaluations(views), victories=victories,
-        published=list(rows), benchmarks=benchmark_groups(views, rows), planned=predictions(views),
+        published=published.name if published else "", benchmarks=benchmark_groups(views, rows),
+        planned=predictions(views), plans=plans(views),
         calibrations=reliabilities(views), index_curves=index_curves(views), curve_size=(CURVE_WIDTH, CURVE_HEIGHT),
         coordinates=[coordinate_check(view) for view in views], panel_size=(WIDTH, HEIGHT),
         transfer=transfer_pictures(),

@@ -15,36 +15,46 @@ GROUPS = {"commonsense": tuple(COMMONSENSE), "complex reasoning": tuple(REASONIN
 REPORTED = {name: task.reported for name, task in {**COMMONSENSE, **REASONING}.items()} | {
     name: benchmark.reported for name, benchmark in BENCHMARKS.items()
 }
-OWN_REPORT = "Xmodel-2-1.2B (arXiv 2412.19638)"
+OWN_REPORT = "Xmodel-2-1.2B"
+OTHERS = Path(__file__).with_name("published.json")
+"""The other models of Tables 2 to 4 of the Xmodel-2 report (arXiv 2412.19638), as printed there."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One benchmark in per cent; None where nobody measured it. `note` says how much of it was run."""
+class Row:
+    """One model's values of a group's benchmarks in per cent, None where nobody measured; a mean only of all of them."""
 
-    name: str
+    model: str
     values: list[float | None]
-    published: list[float | None]
-    note: str
+
+    @property
+    def mean(self) -> float | None:
+        known = [value for value in self.values if value is not None]
+        return sum(known) / len(known) if len(known) == len(self.values) else None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Benchmarks of one kind with their means, which stand only where every benchmark was run."""
+    """Benchmarks of one kind; `notes` says how much of each was run here; published rows rise to the best mean."""
 
     name: str
-    lines: list[Line]
-    means: list[float | None]
-    published_means: list[float | None]
+    benchmarks: Sequence[str]
+    notes: list[str]
+    runs: list[Row]
+    published: list[Row]
+
+    @property
+    def was_run(self) -> bool:
+        return any(self.notes)
 
 
 def load_published(path: Path | None) -> dict[str, dict[str, float]]:
-    """Model → benchmark → per cent: Xmodel-2's own row, and those of a JSON file of that form.
+    """Model → benchmark → per cent: the Xmodel-2 report's rows, and those of a JSON file of that form, which win.
 
     Raises:
         RunError: The file names a benchmark that there isn't, or holds no numbers.
     """
-    rows: dict[str, dict[str, float]] = {OWN_REPORT: dict(REPORTED)}
+    rows: dict[str, dict[str, float]] = read_json(OTHERS) | {OWN_REPORT: dict(REPORTED)}
     for model, found in (read_json(path) if path else {}).items():
         if not isinstance(found, Mapping) or not all(isinstance(value, int | float) for value in found.values()):
             raise RunError(f"{path}: {model}: must map benchmarks to per cent")
@@ -64,31 +74,19 @@ def last_results(view: RunView) -> dict[str, dict[str, Any]]:
 
 
 def benchmark_groups(views: Sequence[RunView], published: Mapping[str, Mapping[str, float]]) -> list[Group]:
-    """Groups of which some run has a result; [] where none was evaluated."""
-    results = [last_results(view) for view in views]
+    """Every group, its runs' rows empty where nothing was evaluated."""
+    results = {view.name: last_results(view) for view in views}
     groups = []
     for title, names in GROUPS.items():
-        if not any(name in found for found in results for name in names):
-            continue
-        lines = [
-            Line(
-                name, [100 * found[name]["value"] if name in found else None for found in results],
-                [row.get(name) for row in published.values()], _note([found[name] for found in results if name in found]),
-            )
-            for name in names
+        runs = [
+            Row(run, [100 * found[name]["value"] if name in found else None for name in names])
+            for run, found in results.items()
         ]
-        groups.append(
-            Group(
-                title, lines, [_mean(column) for column in zip(*(line.values for line in lines))],
-                [_mean(column) for column in zip(*(line.published for line in lines))],
-            )
-        )
+        others = [Row(model, [row.get(name) for name in names]) for model, row in published.items()]
+        others = [row for row in others if any(value is not None for value in row.values)]
+        notes = [_note([found[name] for found in results.values() if name in found]) for name in names]
+        groups.append(Group(title, names, notes, runs, sorted(others, key=lambda row: row.mean or 0.0)))
     return groups
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _note(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,6 +1,8 @@
-"""The pipeline's timeline, scaling curves and the pictures of a plan."""
+"""The pipeline's timeline, scaling curves and the pictures of a plan, in its own folder and on a run's page."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,11 @@ from launch.plan.answer import default_calibration
 from launch.plan.pictures import MEMORY, THROUGHPUT, TIMELINE, draw, scaling
 from launch.plan.search import search
 from launch.plan.timeline import idle_frac, order, timeline
+from launch.predict import predict
+from recipe.report.page import write_report
+from recipe.rundir import read_json
 from tests.launch.plan.test_search import problem
+from tests.recipe.report.runs import write_run
 
 
 @pytest.mark.parametrize(("pp", "vp", "num_microbatches"), [(1, 1, 3), (4, 1, 8), (4, 1, 2), (4, 2, 8), (4, 4, 4), (2, 3, 6)])
@@ -56,3 +62,36 @@ def test_pictures_are_written_whole(tmp_path):
     for path in paths:
         assert "<svg" in path.read_text()
         assert path.read_text().rstrip().endswith("</svg>")
+
+
+def test_the_page_of_a_run_has_the_plan_of_its_device(tmp_path):
+    run = write_run(tmp_path / "one")
+    assert predict(run) is None  # its device isn't known
+    assert predict(run, gpu="a100-80")["label"] == read_json(run.plan)["label"]
+    plan = read_json(run.whole_plan)
+    page = write_report([run]).read_text(encoding="utf-8")
+    shown = page.split("What the planner would choose")[1].split("</details>")[0]
+    assert "1 × a100" in shown
+    assert re.findall(r"<td>(.*?)</td>", shown) == [one["label"] for one in plan["ranked"]]
+    assert re.findall(r'<img [^>]*src="(.{26})', shown) == ["data:image/svg+xml;base64,"] * 3
+    assert len(page) < 1_000_000
+
+
+def test_a_plan_that_somebody_put_there_stays_unless_a_device_is_asked_for(tmp_path):
+    run = write_run(tmp_path / "one")
+    predict(run, gpu="a100-80")
+    run.versions.write_text('{"torch": "2.13.0+cpu"}')
+    assert predict(run)["device"] == "cpu-node"
+    assert read_json(run.whole_plan)["cluster"]["gpu"].startswith("a100")
+    predict(run, gpu="h100-sxm")
+    assert read_json(run.whole_plan)["cluster"]["gpu"] == "h100-sxm"
+
+
+def test_the_pictures_show_the_run_s_own_layout(tmp_path):
+    calibration = default_calibration()
+    found = search(problem(), calibration)
+    own = found.ranked[-1]
+    assert own.label() != found.best.label()
+    one, other = (draw(found, calibration, out=tmp_path / str(of is None), of=of) for of in (own, None))
+    assert Path(one[0]).read_bytes() != Path(other[0]).read_bytes()
+    assert Path(one[1]).read_bytes() == Path(other[1]).read_bytes()  # throughput: the best layout's, at every size
