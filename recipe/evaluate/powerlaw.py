@@ -4,15 +4,19 @@ L(t) = b + (t/c)^a: b is what no context removes, a how fast more context helps.
 each other strongly, so the fit runs in log c and reports intervals of all three.
 """
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import curve_fit
+from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.stats import t as student
 
 from recipe.errors import RecipeError
+
+
+MAX_LOG_C = 300.0  # an interval of c that reaches e^±300 says nothing of c
 
 
 class FitError(RecipeError):
@@ -56,7 +60,7 @@ def fit(index: NDArray[np.floating], loss: NDArray[np.floating], *, error: NDArr
         loss: Mean nats there, [n].
 
     Raises:
-        FitError: Fewer points than unknowns, or no minimum is found.
+        FitError: Fewer points than unknowns, no minimum is found, or the points leave the constants open.
     """
     x, y = np.asarray(index, dtype=np.float64), np.asarray(loss, dtype=np.float64)
     usable = (x > 0) & np.isfinite(y)
@@ -70,12 +74,15 @@ def fit(index: NDArray[np.floating], loss: NDArray[np.floating], *, error: NDArr
 
     try:
         start = (-0.5, float(y[-len(y) // 4 :].mean()) - 0.1, 2.0)
-        best, covariance = curve_fit(law, x, y, p0=start, sigma=sigma, maxfev=20_000)
+        with warnings.catch_warnings(action="ignore", category=OptimizeWarning):  # no covariance: checked below
+            best, covariance = curve_fit(law, x, y, p0=start, sigma=sigma, maxfev=20_000)
     except RuntimeError as failure:
         raise FitError(f"no power law fits these {len(x)} points: {failure}") from failure
     spread = np.sqrt(np.maximum(np.diag(covariance), 0)) * student.ppf(0.975, max(len(x) - 3, 1))
     a, b, log_c = (float(value) for value in best)
     low, high = best - spread, best + spread
+    if not np.isfinite([low, high]).all() or max(abs(low[2]), abs(high[2])) > MAX_LOG_C:
+        raise FitError(f"these {len(x)} points leave a, b and c open: the loss hardly changes with the index, or not by a power")
     return PowerLaw(
         a, b, float(np.exp(log_c)), (float(low[0]), float(high[0])), (float(low[1]), float(high[1])),
         (float(np.exp(low[2])), float(np.exp(high[2]))), float(np.sqrt(np.mean((law(x, *best) - y) ** 2))),

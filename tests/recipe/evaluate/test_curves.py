@@ -41,6 +41,11 @@ def test_too_few_points_are_refused() -> None:
         fit(np.arange(1, 4), np.ones(3))
 
 
+def test_constants_that_the_points_leave_open_are_not_made_up() -> None:
+    with pytest.raises(FitError, match="leave a, b and c open"):
+        fit(np.arange(1, 129), np.full(128, 5.0))
+
+
 def test_a_calibrated_model_has_no_error_and_a_boastful_one_has_its_boast() -> None:
     rng = np.random.default_rng(1)
     shares = rng.dirichlet(np.ones(4), size=60_000)
