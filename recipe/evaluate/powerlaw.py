@@ -15,7 +15,6 @@ from scipy.stats import t as student
 
 from recipe.errors import RecipeError
 
-
 MAX_LOG_C = 300.0  # an interval of c that reaches e^±300 says nothing of c
 
 
@@ -82,7 +81,7 @@ def fit(index: NDArray[np.floating], loss: NDArray[np.floating], *, error: NDArr
     a, b, log_c = (float(value) for value in best)
     low, high = best - spread, best + spread
     if not np.isfinite([low, high]).all() or max(abs(low[2]), abs(high[2])) > MAX_LOG_C:
-        raise FitError(f"these {len(x)} points leave a, b and c open: the loss hardly changes with the index, or not by a power")
+        raise FitError(f"these {len(x)} points leave a, b and c open: the loss hardly changes with the index")
     return PowerLaw(
         a, b, float(np.exp(log_c)), (float(low[0]), float(high[0])), (float(low[1]), float(high[1])),
         (float(np.exp(low[2])), float(np.exp(high[2]))), float(np.sqrt(np.mean((law(x, *best) - y) ** 2))),
