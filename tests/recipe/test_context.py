@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from recipe.branch import create_branch
 from recipe.errors import ConfigError
 from recipe.evaluate.checkpoints import find_checkpoint
 from recipe.load import load_recipe
 from recipe.prepare import load_resolved
 from recipe.resolve import resolve
-from recipe.rundir import RunDir, read_json, read_jsonl
+from recipe.rundir import RunDir, read_json, read_jsonl, write_json
 from tests.recipe.runs import finish, kill, prepared, start, trace
 from tests.recipe.test_stream import folders  # noqa: F401 - a fixture
 
@@ -102,6 +103,17 @@ def test_the_planner_holds_the_longest_and_prices_each_stage_at_its_length() -> 
     assert 1.05 * stable < decay < 2 * stable  # attention costs more, and nothing else does
     trial = trial_config(long, candidate)
     assert {trial.model_at(stage.name).seq_length_tokens for stage in trial.stages} == {16384}
+
+
+def test_a_branch_cannot_be_longer_than_its_run_named(home: Path) -> None:
+    run = prepared(home, "context-branch", processes=1, overrides=STAGES)
+    write_json(run.checkpoint("stable", 1024) / "manifest.json", {})
+    config = load_resolved(run).config
+    stages = [stage.model_copy(update={"seq_length_tokens": 128}) for stage in config.stages[1:]]
+    longer = config.model_copy(update={"stages": [config.stages[0], *stages]})
+    with pytest.raises(ConfigError, match="longest sequence is 128 tokens, and the run drew its text in blocks of 64"):
+        create_branch(run, longer, at_tokens=1024, name="longer", world_size=1, data_dir=home / "data")
+    assert not run.branches.exists()
 
 
 @pytest.fixture(scope="module")

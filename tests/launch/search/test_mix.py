@@ -149,6 +149,21 @@ def test_caps_that_leave_the_stage_unfilled_are_refused():
         conduct(target_tokens=10**9)
 
 
+def test_the_trunk_keeps_what_follows_from_the_recipes_duration():
+    """The stable stage alone is shorter; learning rate and betas are those of the whole recipe all the same."""
+    run = Formula(formula)
+    bases = ["mup.batch_tokens_base=16384", "mup.duration_tokens_base=1M", "stages.stable.batch=null"]
+    spec = MixSpec.model_validate({"stage": "decay", "shares": 3, "mixes": 2})
+    MixStudy(spec, load_recipe("demo", bases), run, at_hand=AT_HAND).conduct()
+    assert "mup.duration_tokens=2100000" in run.asked[0].overrides
+
+
+def test_a_stable_run_that_would_draw_other_text_is_refused():
+    spec = MixSpec.model_validate({"stage": "decay"})
+    with pytest.raises(SearchError, match="the longest sequence, 1024 tokens, comes only after the stable run, of 256"):
+        MixStudy(spec, load_recipe("demo", ["stages.decay.seq_length_tokens=1024"]), Formula(formula), at_hand=AT_HAND)
+
+
 def test_supply_counts_epochs_of_the_real_run():
     supply = Supply({"a": 100, "b": 1000}, stage_tokens=1000, proxy_tokens=100)
     assert supply.caps(4) == {"a": 0.4, "b": 4.0}
