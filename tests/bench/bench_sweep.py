@@ -1,7 +1,8 @@
 """Trials per hour on this machine: workers that serve many trials against a job for each. `make bench-sweep`
 
-A 6M model (the shape of the nano preset, a small vocabulary), short trials: what is compared is everything around the training.
-The job is `windtunnel train` on one process; as many jobs run at once as there are workers. Start-up of workers counts.
+A 6M model (the shape of the nano preset, a small vocabulary), trials of a few steps: what is compared is everything around the
+training, so the ratio falls with `--steps` (both sides then train longer). The job is `windtunnel train` on one process; as
+many jobs run at once as there are workers. Start-up of workers counts.
 """
 
 import argparse
@@ -26,14 +27,15 @@ model: {seq_length_tokens: 128, vocab_size: 1024}
 tokenizer: {train_on: {code: 1}, train_bytes: 2MB}
 sources: {code: {kind: python, what: stdlib_code, heldout_frac: 0.02}}
 stages:
-  - {name: stable, tokens: 3072, mixture: {code: 100}}
-  - {name: decay, tokens: 1024, mixture: {code: 100}, lr: {shape: linear}}
-optim: {warmup_tokens: 1024}
-batch: {global_tokens: 512, micro_seqs: 4}
+  - {name: stable, tokens: STABLE, mixture: {code: 100}}
+  - {name: decay, tokens: STEP, mixture: {code: 100}, lr: {shape: linear}}
+optim: {warmup_tokens: STEP}
+batch: {global_tokens: STEP, micro_seqs: 4}
 precision: fp32
 evaluate: {heldout_tokens: 512}
 logging: {tensorboard: false}
 """
+STEP_TOKENS = 512
 
 
 def peak_lr(number: int) -> str:
@@ -75,16 +77,19 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4, help="of a trial, 2 or more")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         recipe = folder / "bench.yaml"
-        recipe.write_text(RECIPE)
+        stable_tokens = (options.steps - 1) * STEP_TOKENS
+        recipe.write_text(RECIPE.replace("STABLE", str(stable_tokens)).replace("STEP", str(STEP_TOKENS)))
         seconds, starts = served(load_recipe(str(recipe)), folder, trials=options.trials, workers=options.workers)
         alone_s = jobs(recipe, folder, trials=options.jobs, workers=options.workers)
     by_study, by_job = 3600 * options.trials / seconds, 3600 * options.jobs / alone_s
-    print(f"study of {options.trials} trials, {options.workers} workers: {seconds:.1f} s, {by_study:.0f} trials an hour")
+    print(f"study of {options.trials} trials of {options.steps} steps, {options.workers} workers: {seconds:.1f} s", end=", ")
+    print(f"{by_study:.0f} trials an hour")
     print(f"a job each ({options.jobs} of them): {alone_s:.1f} s, {by_job:.0f} trials an hour")
     print(f"ratio {by_study / by_job:.1f}; first step after {statistics.median(starts):.2f} s, at most {max(starts):.2f}")
 

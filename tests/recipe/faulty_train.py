@@ -28,7 +28,7 @@ def faulty_step(self: Engine, micro_batches: Any, **options: Any) -> Any:
     global _calls
     _calls += 1
     rank = torch.distributed.get_rank()
-    parameter = self.chunks[0].decoder.layers[1].mlp.linear_fc2.weight
+    parameter = self.chunks[0].decoder.layers[-1].mlp.linear_fc2.weight
     handle = None
     if _calls in FAULTS.get("nan_calls", ()) and rank == 0:
         handle = parameter.register_hook(lambda gradient: gradient * float("nan"))

@@ -64,7 +64,7 @@ def test_another_layout_agrees_and_goes_on(home: Path, undisturbed: RunDir) -> N
 @pytest.mark.slow
 def test_twenty_sigkills_change_nothing(home: Path) -> None:
     """At random moments, every third while a checkpoint is being written; each step's record stands once, bit for bit."""
-    overrides = ["stages=[{name: stable, tokens: 20480, mixture: {text: 100}}]", "checkpoint.every_tokens=512"]
+    overrides = ["stages=[{name: stable, tokens: 81920, mixture: {text: 100}}]", "checkpoint.every_tokens=512"]
     whole = prepared(home, "whole", processes=2, overrides=overrides)
     finish(whole, processes=2)
     run, chance = prepared(home, "killed-often", processes=2, overrides=overrides), random.Random(7)
