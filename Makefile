@@ -42,8 +42,9 @@ demo: env  ## the main job on real text, on CPU: tokenizer to report
 	@echo "report: $(RUN)/report.html"
 	@echo "checkpoint for plain transformers: $(RUN)/export/hf"
 
-test: lint  ## lint, types and the tests
+test: lint  ## lint, types and the tests; the last on a real SLURM cluster, installed by apt where root may
 	$(BIN)/python -m pytest -q
+	$(MAKE) test-slurm-core
 
 lint: env  ## ruff and the type checker
 	$(BIN)/ruff check .
@@ -63,9 +64,9 @@ test-slurm: env  ## a real SLURM cluster on this machine (installed by apt where
 	$(BIN)/python -m pytest -q -m slurm tests/launch/slurm
 	bash tests/slurm_cluster/as_user.sh $(BIN)/python -m pytest -q -m slurm -p no:cacheprovider tests/launch/slurm
 
-test-slurm-core: env  ## of these the ones that take seconds each
-	bash tests/slurm_cluster/install.sh
-	$(BIN)/python -m pytest -q -m "slurm and not slow" tests/launch/slurm
+test-slurm-core: env  ## of these a few minutes
+	bash tests/slurm_cluster/install.sh --without-database
+	$(BIN)/python -m pytest -q -m "slurm and not slow" tests/launch/slurm/test_training_job.py tests/launch/slurm/test_array.py
 
 parity: env  ## any YAML list of layouts against one process: make parity LAYOUTS=file.yaml PRECISION=bf16
 	$(BIN)/python -m tests.parity $(LAYOUTS) $(if $(PRECISION),--precision $(PRECISION))

@@ -103,6 +103,17 @@ def wait_for_second_attempt(one: Submitted) -> None:
     until(lambda: any(attempt.number == 2 and attempt.started() for attempt in attempts_of(one.run)), "started again", one, 180)
 
 
+def blocker(cluster: Cluster, *options: str, seconds: int = 300) -> str:
+    """A job that has its nodes to itself; submitted, and with no `-p` of its own also seen to run. Returns its id."""
+    sbatch = ["sbatch", "--parsable", "--exclusive", "--output=/dev/null", *options, "--wrap", f"sleep {seconds}"]
+    job = cluster.run(sbatch).stdout.strip()
+    deadline = time.monotonic() + 60
+    while "-p" not in options and cluster.run(["squeue", "-h", "-j", job, "-o", "%T"]).stdout.strip() != "RUNNING":
+        assert time.monotonic() < deadline, f"job {job} doesn't start\n{cluster.run(['squeue']).stdout}"
+        time.sleep(0.2)
+    return job
+
+
 @contextmanager
 def killed(cluster: Cluster, node: str) -> Iterator[None]:
     """A node dies with all its tasks, and is back after the block."""

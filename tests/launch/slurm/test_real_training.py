@@ -7,7 +7,7 @@ import pytest
 from launch.chain import resume_chain
 from launch.supervise.attempts import attempts_of
 from recipe.rundir import read_jsonl
-from tests.launch.slurm.conftest import Submitted, exits, killed, until, wait_for_second_attempt
+from tests.launch.slurm.conftest import Submitted, blocker, exits, killed, until, wait_for_second_attempt
 from tests.slurm_cluster.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -41,7 +41,7 @@ def test_preempted_by_a_higher_partition(
     """Also with tasks that exit 0 in the grace time, which SLURM alone would take for the job's success."""
     one = submit_real(num_steps=STEPS, exclusive=True, pace_s=1, tasks=tasks, environment={"LEAVE_WITH": str(leave_with)})
     one.wait_for_step(5)
-    cluster.run(["sbatch", "-p", "urgent", "-N4", "--exclusive", "--wrap", "sleep 3"])
+    blocker(cluster, "-p", "urgent", "-N4", seconds=3)
     until(lambda: one.status().state == "requeued", "requeued", one, 120)
     one.wait_for_state("finished")
     assert exits(one) == [75, 0]
@@ -116,13 +116,13 @@ def test_two_nodes_of_four_ranks_with_tp_pp_dp(submit_real: Submit, undisturbed:
 
 def test_fewer_nodes_after_a_loss(submit_real: Submit, undisturbed: list, cluster: Cluster) -> None:
     """No other node is free: two ranks go on with the global batch of four."""
-    blocker = cluster.run(["sbatch", "--parsable", "-w", "node3,node4", "--exclusive", "--wrap", "sleep 600"]).stdout.strip()
+    in_the_way = blocker(cluster, "-w", "node3,node4", seconds=600)
     one = submit_real(num_nodes=2, num_steps=STEPS, pace_s=1, min_nodes=1)
     one.wait_for_step(14)
     assert attempts_of(one.run)[0].started().nodes == ["node1", "node2"]
     with killed(cluster, attempts_of(one.run)[0].started().nodes[1]):
         one.wait_for_state("finished")
-    cluster.run(["scancel", blocker])
+    cluster.run(["scancel", in_the_way])
     assert [attempt.started().world_size for attempt in attempts_of(one.run)] == [4, 2]
     assert len({line["batch_seqs"] for line in read_jsonl(one.run.metrics)}) == 1
     for (_, ours), (_, theirs) in zip(one.losses(), undisturbed, strict=True):

@@ -15,7 +15,7 @@ import pytest
 from launch.chain import cancel_run, resume_chain
 from launch.supervise.attempts import attempts_of, checkpoint_tokens
 from recipe.rundir import read_json
-from tests.launch.slurm.conftest import ROOT, Submitted, exits, killed, until, wait_for_second_attempt, windtunnel
+from tests.launch.slurm.conftest import ROOT, Submitted, blocker, exits, killed, until, wait_for_second_attempt, windtunnel
 from tests.slurm_cluster.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -47,6 +47,7 @@ def test_runs_to_the_end_on_two_nodes(submit: Submit, expected: list, tasks: str
     assert logs == [f"rank_{rank:05d}.log" for rank in range(4)]
 
 
+@pytest.mark.slow
 def test_time_limit_requeues(submit: Submit, expected: list) -> None:
     """SLURM's signal comes 30 to 90 s after the start of a job of two minutes; at this pace the steps need 100."""
     one = submit(time_limit=120, leave_before=30, tiny={"TINY_STEP_S": "3.3"} | RARE)
@@ -58,12 +59,12 @@ def test_time_limit_requeues(submit: Submit, expected: list) -> None:
 
 
 def test_cancel_while_pending_and_while_running(submit: Submit, expected: list, cluster: Cluster) -> None:
-    blocker = cluster.run(["sbatch", "--parsable", "-N4", "--exclusive", "--wrap", "sleep 300"]).stdout.strip()
+    in_the_way = blocker(cluster, "-N4")
     one = submit(exclusive=True, tiny=SLOW | RARE)
     one.wait_for_state("queued")
     cancel_run(one.run)
     assert one.status().state == "cancelled"
-    cluster.run(["scancel", blocker])
+    cluster.run(["scancel", in_the_way])
     resume_chain(one.run)
     one.wait_for_step(2)
     cancel_run(one.run)
@@ -74,6 +75,7 @@ def test_cancel_while_pending_and_while_running(submit: Submit, expected: list, 
     assert one.losses() == expected
 
 
+@pytest.mark.slow
 def test_node_of_the_batch_script_lost(submit: Submit, expected: list, cluster: Cluster) -> None:
     one = submit(num_nodes=2, tiny=SLOW | {"TINY_EVERY": "2"})
     one.wait_for_step(5)
@@ -86,10 +88,10 @@ def test_node_of_the_batch_script_lost(submit: Submit, expected: list, cluster: 
 
 
 def test_fewer_nodes_where_the_recipe_allows(submit: Submit, cluster: Cluster) -> None:
-    blocker = cluster.run(["sbatch", "--parsable", "-N3", "--exclusive", "--wrap", "sleep 300"]).stdout.strip()
+    in_the_way = blocker(cluster, "-N3")
     one = submit(num_nodes=4, min_nodes=1)
     status = one.wait_for_state("finished")
-    cluster.run(["scancel", blocker])
+    cluster.run(["scancel", in_the_way])
     assert attempts_of(one.run)[0].started().world_size == 2
     assert status.step == 30
 
@@ -107,7 +109,7 @@ def test_three_attempts_without_progress_stop(submit: Submit) -> None:
 def test_bad_input_stops_at_once(submit: Submit) -> None:
     one = submit(tiny={"TINY_EXIT": "2"})
     assert "bad input" in one.wait_for_state("failed").detail
-    assert exits(one) == [2]
+    assert exits(one) == [2], one.explain()
 
 
 def test_unfit_nodes_are_named_and_excluded(submit: Submit) -> None:
@@ -140,14 +142,14 @@ def test_a_bad_node_is_named_and_left_out(submit: Submit, cluster: Cluster) -> N
 
 
 def test_what_a_person_sees_while_it_waits_and_runs(submit: Submit, cluster: Cluster) -> None:
-    blocker = cluster.run(["sbatch", "--parsable", "-N4", "--exclusive", "--wrap", "sleep 300"]).stdout.strip()
+    in_the_way = blocker(cluster, "-N4")
     one = submit(exclusive=True, tiny=SLOW)
     until(lambda: "position 1" in windtunnel("status", str(one.run.root)).stdout, "its place in the queue", one, 30)
     nothing = windtunnel("logs", str(one.run.root))
     assert (nothing.returncode, "there are: none yet; logs of links (--link): none yet" in nothing.stderr) == (2, True)
     early = windtunnel("resume", str(one.run.root))
     assert (early.returncode, "still on its way: train" in early.stderr) == (2, True)
-    cluster.run(["scancel", blocker])
+    cluster.run(["scancel", in_the_way])
     one.wait_for_step(2)
     command = [sys.executable, "-m", "launch.cli", "status", str(one.run.root), "--watch", "--every", "0.5"]
     env = dict(os.environ, COLUMNS="160")
