@@ -84,17 +84,20 @@ def _device() -> str:
 
 
 def _leave(root: Path, attempt: int, code: int, reason: str) -> int:
-    """A typed error ends the rank: one message, no traceback; the launcher ends the others."""
+    """A typed error ends the rank: one message, no traceback; the launcher ends the others.
+
+    Whichever rank is first says so in the attempt's record: srun's exit code may be that of a rank that was ended for it.
+    """
     print(reason, file=sys.stderr, flush=True)
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-        _write_exit(root, attempt, code, reason, {})
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    _write_exit(root, attempt, code, reason if rank == "0" else f"rank {rank}: {reason}", {}, replace=False)
     sys.stderr.flush()
     os._exit(code)  # other ranks may wait in a collective that this one never joins
 
 
-def _write_exit(root: Path, attempt: int, code: int, reason: str, progress: dict[str, int]) -> None:
+def _write_exit(root: Path, attempt: int, code: int, reason: str, progress: dict[str, int], *, replace: bool = True) -> None:
     folder = next((path for path in RunDir(root).attempt_dirs() if int(path.name.partition("-")[0]) == attempt), None)
-    if folder is not None:
+    if folder is not None and (replace or not (folder / "exit.json").exists()):
         facts = {"reason": reason, "exit_code": code, "step": 0, "tokens": 0, **progress, "time": time.time()}
         write_json(folder / "exit.json", facts)
 

@@ -41,7 +41,7 @@ def train(run: RunDir, attempt: int) -> int:
     distributed.start(device="cpu", timeout_s=60)
     rank, state, every = dist.get_rank(), restore(run), int(os.environ.get("TINY_EVERY", "5"))
     fail_at = int(os.environ.get("TINY_FAIL_AT", "-1"))
-    mine = next(path for path in run.attempt_dirs() if path.name.startswith(f"{attempt:03d}-"))
+    mine = attempt_folder(run, attempt)
     if rank == 0:  # steps after the checkpoint are taken again
         kept = [line for line in read_jsonl(run.metrics) if line["step"] < state["step"]]
         write_text(run.metrics, "".join(orjson.dumps(line).decode() + "\n" for line in kept))
@@ -69,6 +69,18 @@ def train(run: RunDir, attempt: int) -> int:
     return finish(mine, rank, "finished", 0, resolved.num_steps, resolved.total_tokens)
 
 
+def leave(run: RunDir, attempt: int, code: int) -> None:
+    """As a typed error ends a rank: the first one to leave says why."""
+    mine = attempt_folder(run, attempt)
+    if not (mine / "exit.json").exists():
+        write_json(mine / "exit.json", {"reason": "bad input", "exit_code": code, "step": 0, "tokens": 0, "time": time.time()})
+    sys.exit(code)
+
+
+def attempt_folder(run: RunDir, attempt: int) -> Path:
+    return next(path for path in run.attempt_dirs() if path.name.startswith(f"{attempt:03d}-"))
+
+
 def finish(folder: Path, rank: int, reason: str, code: int, step: int, tokens: int) -> int:
     if rank == 0:
         record = {"reason": reason, "exit_code": code, "step": step, "tokens": tokens, "time": time.time()}
@@ -86,5 +98,5 @@ if __name__ == "__main__":
     parser.add_argument("--attempt", type=int, required=True)
     given = parser.parse_args()
     if "TINY_EXIT" in os.environ:
-        sys.exit(int(os.environ["TINY_EXIT"]))
+        leave(RunDir(Path(given.run_dir)), given.attempt, int(os.environ["TINY_EXIT"]))
     sys.exit(train(RunDir(Path(given.run_dir)), given.attempt))

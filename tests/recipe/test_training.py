@@ -1,7 +1,10 @@
 """The training program for real: layouts agree, a SIGKILL changes nothing, another layout goes on, strangers are refused."""
 
+import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from recipe.config import ParallelConfig
 from recipe.prepare import load_resolved, relayout, write_run
 from recipe.resolve import resolve
-from recipe.rundir import RunDir, read_jsonl
+from recipe.rundir import RunDir, read_json, read_jsonl
 from tests.recipe.runs import finish, kill, prepared, start, trace
 
 
@@ -121,6 +124,17 @@ def test_a_checkpoint_of_another_recipe_is_refused(home: Path, undisturbed: RunD
     assert "the checkpoint is of another recipe" in log
     assert '"scale_emb": 12' in log
     assert '"scale_emb": 10' in log
+
+
+def test_whichever_rank_leaves_for_bad_input_says_so(tmp_path: Path) -> None:
+    """Its exit code alone may be lost: srun tells that of the ranks which it ends then."""
+    attempt = tmp_path / "attempts" / "001-7"
+    attempt.mkdir(parents=True)
+    command = [sys.executable, "-m", "recipe.train", str(tmp_path), "--attempt", "1"]
+    done = subprocess.run(command, env=os.environ | {"RANK": "1"}, capture_output=True, text=True, check=False)
+    record = read_json(attempt / "exit.json")
+    assert done.returncode == record["exit_code"] == 2
+    assert record["reason"] == f"rank 1: {done.stderr.strip().splitlines()[-1]}"
 
 
 def test_fewer_processes_keep_the_recipe(home: Path, undisturbed: RunDir) -> None:
