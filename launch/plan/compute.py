@@ -14,7 +14,7 @@ from launch.plan.hardware import Hardware
 from launch.plan.shapes import Engine, Layouts, ModelShape, padded_vocab
 
 TILE = 128  # rows and columns of the output that one multiprocessor computes (cuBLAS's usual tile is 128 × 256)
-MASKED_FRAC = 0.5  # speed with an explicit mask, by torch's memory-efficient kernel (FlashAttention-2 is twice that: its paper)
+MASKED_FRAC = 0.5  # speed with an explicit mask where it was not measured (torch's memory-efficient kernel)
 REFERENCE_WAVES = 10.0  # waves of tiles at the shapes that the tables' medians were taken on (m ≥ 4096)
 
 Size = np.ndarray | float
@@ -63,6 +63,11 @@ class LayerTime:
     core_forward: np.ndarray
 
 
+def attention_saturation(seq_tokens: float, head_size: float) -> float:
+    """Share of a fused kernel's speed at long sequences and heads of 128 that is reached at these."""
+    return seq_tokens / (seq_tokens + 400.0) * min(1.0, (head_size / 128) ** 0.23)
+
+
 def _attention(shape: ModelShape, layouts: Layouts, engine: Engine, device: Device) -> tuple[np.ndarray, np.ndarray]:
     """Scores and values: 4·s²·h operations forward, half of them masked; 2.5 times that backward (arXiv 2307.08691 §3.1).
 
@@ -72,8 +77,9 @@ def _attention(shape: ModelShape, layouts: Layouts, engine: Engine, device: Devi
     """
     tokens, heads = layouts.mbs * shape.seq_tokens / layouts.cp, shape.num_heads / layouts.tp
     operations = 4.0 * tokens * shape.seq_tokens * heads * shape.head_size
+    masked = engine.masked_context & (layouts.cp > 1)
     if engine.masked_context:  # a slice's rows by all that lies before its end: (2c + 1)/2c of the causal half
-        operations = operations * np.where(layouts.cp > 1, (1 + 1 / (2 * layouts.cp)) / MASKED_FRAC, 1.0)
+        operations = operations * np.where(masked, 1 + 1 / (2 * layouts.cp), 1.0)
     if not engine.flash:
         scores = tokens * shape.seq_tokens * heads
         base = device.hardware.peak_flops("fp16" if device.precision == "fp8" else device.precision) * 0.5 * device.hot_frac
@@ -81,11 +87,14 @@ def _attention(shape: ModelShape, layouts: Layouts, engine: Engine, device: Devi
         return forward, 2.0 * operations / base + device.stream_s(19.0 * scores)
     frac = device.hardware.attention_frac
     kind = "fused_" if engine.fused_attention and "fused_forward" in frac else ""
-    saturation = shape.seq_tokens / (shape.seq_tokens + 400.0) * min(1.0, (shape.head_size / 128) ** 0.23)
+    saturation = attention_saturation(shape.seq_tokens, shape.head_size)
     precision = "bf16" if device.precision == "fp8" else device.precision
     base = device.hardware.peak_flops(precision) * saturation * engine.attention_frac
-    forward = operations / 2 / (base * frac[kind + "forward"])
-    return forward, 2.5 * operations / 2 / (base * frac[kind + "backward"])
+    forward, backward = (
+        np.where(masked, frac.get(f"masked_{way}", MASKED_FRAC * frac[kind + way]), frac[kind + way])
+        for way in ("forward", "backward")
+    )
+    return operations / 2 / (base * forward), 2.5 * operations / 2 / (base * backward)
 
 
 def _between(shape: ModelShape, layouts: Layouts, engine: Engine, device: Device) -> tuple[np.ndarray, np.ndarray]:

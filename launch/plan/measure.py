@@ -20,11 +20,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from data_prep.atomic import write_json, write_text
+from launch.plan.compute import attention_saturation
 from launch.plan.errors import PlanError
 from launch.plan.hardware import GIB, load_file
 
 REDUCED = {"cpu": (32, 64, 128, 256, 512, 1024), "cuda": (128, 256, 512, 1024, 2048, 4096, 8192)}
 ROWS = {"cpu": 2048, "cuda": 8192}  # of the products
+ATTENTION = {"cpu": (1, 4, 1024, 64), "cuda": (4, 16, 4096, 128)}  # batch, heads, sequence, head size
 MESSAGES = (2**14, 2**18, 2**22, 2**25)  # bytes of an all-reduce
 BUDGET_S = 0.25  # for each figure
 
@@ -57,17 +59,32 @@ def matmul_tflops(*, k: int, device: str, dtype: Any) -> float:
     return 2 * rows * columns * k / _best_s(lambda: a @ b, device=device) / 1e12
 
 
-def attention_tflops(*, device: str, dtype: Any) -> tuple[float, float]:
-    """Causal attention forward and backward; the masked half of the operations isn't counted."""
+def attention_tflops(*, device: str, dtype: Any) -> dict[str, float]:
+    """Attention forward and backward: causal (the masked half of the operations isn't counted), and masked.
+
+    Masked is what context parallelism runs: a quarter of the rows by all keys, under an explicit mask, and all of it counts.
+    The planner's saturation is taken off, so that it predicts what was measured at this shape.
+    """
     import torch
 
-    batch, heads, length, size = (1, 4, 1024, 64) if device == "cpu" else (4, 16, 4096, 128)
+    batch, heads, length, size = ATTENTION[device]
     q, k, v = (torch.randn(batch, heads, length, size, device=device).to(dtype).requires_grad_() for _ in range(3))
+    rows = q.detach()[:, :, -length // 4 :].clone().requires_grad_()
+    mask = torch.ones(length // 4, length, dtype=torch.bool, device=device).tril(diagonal=length - length // 4)
     attend = torch.nn.functional.scaled_dot_product_attention
-    operations = 4.0 * batch * heads * length * length * size / 2
-    forward = _best_s(lambda: attend(q, k, v, is_causal=True), device=device)
-    both = _best_s(lambda: attend(q, k, v, is_causal=True).sum().backward(), device=device)
-    return operations / forward / 1e12, 2.5 * operations / max(both - forward, 0.1 * both) / 1e12
+    all_operations = 4.0 * batch * heads * length * length * size
+    found = {}
+    for kind, operations, run in (
+        ("", all_operations / 2, lambda: attend(q, k, v, is_causal=True)),
+        ("masked_", all_operations / 4, lambda: attend(rows, k, v, attn_mask=mask)),
+    ):
+        forward = _best_s(run, device=device)
+        both = _best_s(lambda run=run: run().sum().backward(), device=device)
+        backward = max(both - forward, 0.1 * both)
+        reached = attention_saturation(length, size)
+        found[f"{kind}forward"] = operations / forward / reached / 1e12
+        found[f"{kind}backward"] = 2.5 * operations / backward / reached / 1e12
+    return found
 
 
 def copy_gb_s(*, device: str) -> float:
@@ -165,7 +182,9 @@ def as_yaml(found: list[dict[str, Any]], *, name: str) -> str:
     middle = lambda pick: median(pick(one) for one in found)  # noqa: E731
     by_k = {k: middle(lambda one, k=k: one["matmul"][k]) for k in first["matmul"]}
     peak = max(by_k.values())
-    forward, backward = (middle(lambda one, i=i: one["attention"][i]) / peak for i in (0, 1))
+    attention = ", ".join(
+        f"{way}: {middle(lambda one, way=way: one['attention'][way]) / peak:.3f}" for way in first["attention"]
+    )
     bus_gb_s, hop_us = _link(first["reduce"], count)
     memory = first["memory"] if kind == "gpu" else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / count
     fractions = ", ".join(f"{k}: {rate / peak:.3f}" for k, rate in by_k.items())
@@ -181,7 +200,7 @@ memory_bandwidth_frac: 1.0   # already measured
 num_sms: {first.get("sms", 1)}   # {"what torch reports" if kind == "gpu" else "a core computes one tile at a time"}
 matmul_max_frac: 1.0   # of the measured best
 matmul_frac_by_k: {{{fractions}}}   # products of {ROWS[first["device"]]} rows in {main}, by the reduced dimension
-attention_frac: {{forward: {forward:.3f}, backward: {backward:.3f}}}   # torch's fused causal attention in {main}
+attention_frac: {{{attention}}}   # torch's attention in {main}, at long sequences
 gpus_per_node: {count}   # processes measured
 launch_us: {middle(lambda one: one["small"]):.3g}   # an operation on 256 numbers, recorded by autograd
 node_link: {{gb_s: {bus_gb_s:.4g}, frac: 1.0, latency_us: {hop_us:.4g}}}   # all-reduce: {reduces}

@@ -166,19 +166,32 @@ def live_links(chain: ChainRecord, *, leaving: bool = True) -> list[LinkRecord]:
 
 def refuse_live(run: RunDir, chain: ChainRecord) -> None:
     """Raises `ClusterError` for links that still wait or run; those that are ending are waited for."""
-    _await_leaving([link.job for link in chain.links if link.job])
+    _await_leaving(run, chain)
     if on_the_way := live_links(chain):
         named = ", ".join(f"{link.name} (job {link.job})" for link in on_the_way)
         raise ClusterError(f"{run.root}: still on its way: {named}; `windtunnel cancel {run.root}` ends that")
 
 
-def _await_leaving(jobs: list[str], *, timeout_s: float = 120.0) -> None:
-    """Until jobs that are ending have left their nodes: a new attempt beside them would fence out their last checkpoint."""
+def _await_leaving(run: RunDir, chain: ChainRecord, *, timeout_s: float = 120.0) -> None:
+    """Until jobs that are ending have left their nodes: a new attempt beside them would fence out their last checkpoint.
+
+    Ending: SLURM says so, or all that the job had to do is on record and SLURM hasn't noticed yet.
+    """
+    over = {link.job for link in chain.links if link.job and _is_on_record(run, link)}
+    jobs = {link.job for link in chain.links if link.job}
     deadline = time.monotonic() + timeout_s
-    while any(one.state == "COMPLETING" and one.base_id in jobs for one in client.queue().values()):
+    while any(
+        one.base_id in over or (one.state == "COMPLETING" and one.base_id in jobs) for one in client.queue().values()
+    ):
         if time.monotonic() > deadline:
             return
         time.sleep(1.0)
+
+
+def _is_on_record(run: RunDir, link: LinkRecord) -> bool:
+    """Whether each task of a link's last job has said how it ended."""
+    ends = [read_end(run, link.name, task) for task in (range(link.num_tasks) if link.num_tasks else [None])]
+    return all(end is not None and (end.exit_code == 0 or end.job == link.job) for end in ends)
 
 
 def submit_links(run: RunDir, chain: ChainRecord, *, after: tuple[str, ...] = ()) -> list[str]:

@@ -6,11 +6,14 @@ from launch.plan import measure
 from launch.plan.answer import default_calibration, problem_of
 from launch.plan.errors import PlanError
 from launch.plan.hardware import load_file
-from launch.plan.search import search
+from launch.plan.search import price, search
+from launch.plan.shapes import Layouts
+from launch.plan.space import stack
 from recipe.load import load_recipe
 
 FOUND = {
-    "device": "cpu", "threads": 1, "matmul": {"32": 0.01, "256": 0.03, "1024": 0.04}, "other": 0.05, "attention": [0.02, 0.012],
+    "device": "cpu", "threads": 1, "matmul": {"32": 0.01, "256": 0.03, "1024": 0.04}, "other": 0.05,
+    "attention": {"forward": 0.02, "backward": 0.012, "masked_forward": 0.016, "masked_backward": 0.01},
     "copy": 8.0, "small": 3.5, "reduce": {"16384": 2e-4, "33554432": 2e-4 + 0.01},
 }  # fmt: skip
 
@@ -22,11 +25,26 @@ def test_the_file_says_what_was_measured(tmp_path):
     assert device.peak_flops("fp32") == pytest.approx(0.04e12)
     assert device.peak_flops("bf16") == pytest.approx(0.05e12)
     assert device.matmul_frac_by_k == {32: 0.25, 256: 0.75, 1024: 1.0}
-    assert device.attention_frac == {"forward": 0.5, "backward": 0.3}
+    assert device.attention_frac == {"forward": 0.5, "backward": 0.3, "masked_forward": 0.4, "masked_backward": 0.25}
     assert device.memory_bytes_per_s == pytest.approx(9e9)
     assert device.node_link.bytes_per_s == pytest.approx(33554432 / 0.01, rel=1e-3)  # 2·(n − 1)/n of it, n = 2
     assert device.node_link.latency_s == pytest.approx(1e-4)
     assert all("#" in line for line in path.read_text().splitlines() if line.split(":")[0] not in {"name", "kind"})
+
+
+def test_context_parallelism_goes_by_the_masked_speed(tmp_path):
+    def step_s(**attention):
+        path = tmp_path / "here.yaml"
+        found = FOUND | {"attention": FOUND["attention"] | attention}
+        path.write_text(measure.as_yaml([found, found], name="here"))
+        problem = problem_of(load_recipe("demo", []), gpu=str(path), num_gpus=2, engine="windtunnel")
+        layouts = stack([Layouts.one(dp=2, num_microbatches=1), Layouts.one(cp=2, num_microbatches=2)])
+        return [one.step_s for one in price(problem, layouts, default_calibration())]
+
+    plain, context = step_s()
+    same, slower = step_s(masked_forward=0.008, masked_backward=0.005)
+    assert same == plain
+    assert slower > context
 
 
 def test_figures_of_one_process_leave_links_out(tmp_path):

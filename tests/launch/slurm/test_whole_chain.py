@@ -9,7 +9,7 @@ import yaml
 from launch.slurm.record import load_chain
 from launch.supervise.attempts import attempts_of
 from recipe.rundir import RunDir
-from tests.launch.slurm.conftest import SITE, Submitted, windtunnel
+from tests.launch.slurm.conftest import SITE, Submitted, until, windtunnel
 from tests.launch.slurm.smallest import smallest_recipe, write_corpus
 from tests.slurm_cluster.cluster import Cluster
 
@@ -48,7 +48,8 @@ def test_raw_text_to_report_with_two_failing_tasks(folder: Path, cluster: Cluste
         assert "tokenize: 2 of 4 tasks done, failed: 2, 3 (failed)" in status.detail
         states = {link.name: link.state for link in status.links}
         assert states["tokenizer"] == "done"
-        assert states["verify"] in ("cancelled", "blocked")
+        given_up = lambda: {link.name: link.state for link in one.status().links}["verify"] in ("cancelled", "blocked")  # noqa: E731
+        until(given_up, "no verify after a failure", one, 60)
         for task in (2, 3):
             (folder / f"bad-{task}").unlink()
         again = windtunnel("resume", "runs/chain", cwd=folder)
@@ -141,14 +142,13 @@ def test_here_by_the_same_chain(folder: Path, cluster: Cluster) -> None:
     other = Submitted(RunDir(folder / "here"), cluster)
     assert other.losses() == one.losses()
     assert other.status().state == "finished"
-    assert _kept(other.run) == _kept(one.run)
+    assert _kept(other.run) ^ _kept(one.run) == set()
 
 
 def _kept(run: RunDir) -> set[str]:
-    """Files of a run directory that don't name a job, the code apart."""
+    """Files of a run directory, without what names a job and the snapshot of the code."""
     files = (path.relative_to(run.root) for path in run.root.rglob("*") if path.is_file())
-    jobs = {path for path in files if path.parts[0] != "code" and "attempts" not in path.parts and path.suffix != ".log"}
-    return {str(path) for path in jobs}
+    return {str(path) for path in files if not {"code", "jobs", "attempts"} & set(path.parts)}
 
 
 def test_a_decay_without_its_checkpoint_is_refused(folder: Path, cluster: Cluster) -> None:
