@@ -72,18 +72,22 @@ def attention_tflops(*, device: str, dtype: Any) -> dict[str, float]:
     rows = q.detach()[:, :, -length // 4 :].clone().requires_grad_()
     mask = torch.ones(length // 4, length, dtype=torch.bool, device=device).tril(diagonal=length - length // 4)
     attend = torch.nn.functional.scaled_dot_product_attention
-    all_operations = 4.0 * batch * heads * length * length * size
+
+    def causal() -> torch.Tensor:
+        return attend(q, k, v, is_causal=True)
+
+    def masked() -> torch.Tensor:
+        return attend(rows, k, v, attn_mask=mask)
+
+    def backward_too(run: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        return lambda: run().sum().backward()
+
+    whole = 4.0 * batch * heads * length * length * size / attention_saturation(length, size) / 1e12
     found = {}
-    for kind, operations, run in (
-        ("", all_operations / 2, lambda: attend(q, k, v, is_causal=True)),
-        ("masked_", all_operations / 4, lambda: attend(rows, k, v, attn_mask=mask)),
-    ):
-        forward = _best_s(run, device=device)
-        both = _best_s(lambda run=run: run().sum().backward(), device=device)
-        backward = max(both - forward, 0.1 * both)
-        reached = attention_saturation(length, size)
-        found[f"{kind}forward"] = operations / forward / reached / 1e12
-        found[f"{kind}backward"] = 2.5 * operations / backward / reached / 1e12
+    for kind, operations, run in (("", whole / 2, causal), ("masked_", whole / 4, masked)):
+        forward, both = _best_s(run, device=device), _best_s(backward_too(run), device=device)
+        found[f"{kind}forward"] = operations / forward
+        found[f"{kind}backward"] = 2.5 * operations / max(both - forward, 0.1 * both)
     return found
 
 
