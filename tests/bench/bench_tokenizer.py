@@ -2,9 +2,9 @@
 
     python -m tests.bench.bench_tokenizer --megabytes 100 [--roots DIR …] [--jsonl FILE … --tokenizer tokenizer.model]
 
-Text is what lies on this machine (sources, documentation, licences in several languages), or the documents of JSON lines. Two
-tokenizers are trained on a sample of it: one as our trainer makes them (scores on a grid of 1/128), one with the scores off the
-grid, as others do; or one is given.
+Text is what lies on this machine (sources, documentation, licences in several languages), or the documents of JSON lines. A
+tokenizer is trained on a sample of it, and compared as it is and with its scores rounded to multiples of 1/128, whose sums are exact
+in any width; or one is given.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--fuzz", type=int, default=5000, help="texts of the fuzz set")
     parser.add_argument("--roots", nargs="*", default=[*map(sysconfig.get_path, ("purelib", "stdlib")), "/usr/share"])
     parser.add_argument("--jsonl", nargs="*", type=Path, default=[], help="JSON lines, instead of the files below the roots")
-    parser.add_argument("--tokenizer", type=Path, help="a SentencePiece model, instead of two that are trained here")
+    parser.add_argument("--tokenizer", type=Path, help="a SentencePiece model, instead of one that is trained here")
     options = parser.parse_args()
     roots = [Path(root) for root in options.roots]
 
@@ -48,8 +48,8 @@ def main() -> None:
         sample = list(islice(texts(4_000_000), 2000))
         ours = train_unigram(sample, out_dir=Path(folder), vocab_size=VOCAB_SIZE)
         assert isinstance(ours, SentencePieceTokenizer)
-        off = with_scores(ours, Path(folder) / "off.model", lambda score: score * 1.0000001 - 0.1)
-        named = {"scores on a grid of 1/128": ours, "scores off the grid": off}
+        rounded = with_scores(ours, Path(folder) / "rounded.model", lambda score: round(score * 128) / 128)
+        named = {"as trained": ours, "scores rounded to 1/128": rounded}
         _report(named, [*texts(options.megabytes * 10**6)], options.fuzz)
 
 
