@@ -3,8 +3,8 @@
     python -m tests.bench.bench_tokenizer --megabytes 100 [--roots DIR …] [--jsonl FILE … --tokenizer tokenizer.model]
 
 Text is what lies on this machine (sources, documentation, licences in several languages), or the documents of JSON lines. A
-tokenizer is trained on a sample of it, and compared as it is and with its scores rounded to multiples of 1/128, whose sums are exact
-in any width; or one is given.
+tokenizer is trained on a sample of it, and compared as it is and with its scores rounded to multiples of 1/128, whose sums are
+exact in any width; or one is given.
 """
 
 import argparse
