@@ -17,7 +17,7 @@ EXTRA_OPTIONS = (
 _DIRECTIVE = re.compile(r"^#SBATCH\s+--?([A-Za-z-]+)")
 _SET_BY_US = (
     "job-name", "partition", "account", "qos", "reservation", "constraint", "chdir", "output", "open-mode", "export", "nodes",
-    "ntasks-per-node", "ntasks", "cpus-per-task", "gres", "mem", "exclusive", "time", "signal", "requeue", "array",
+    "ntasks-per-node", "ntasks", "cpus-per-task", "mincpus", "gres", "mem", "exclusive", "time", "signal", "requeue", "array",
 )
 
 

@@ -95,14 +95,20 @@ def _common(link: Link, site: Site, place: Place) -> list[tuple[str, str | None,
 
 
 def _training(site: Site, place: Place) -> list[tuple[str, str | None, str]]:
-    nodes = str(place.num_nodes)
-    if place.min_nodes < place.num_nodes:
-        nodes = f"{place.min_nodes}-{place.num_nodes}"
     tasks = site.processes_per_node
+    if place.min_nodes < place.num_nodes:  # told of tasks, SLURM would ask for as many again after a loss, and so for all nodes
+        size = [
+            ("nodes", f"{place.min_nodes}-{place.num_nodes}", "fewer after a loss; the global batch stays"),
+            ("mincpus", str(tasks * site.cpus_per_process), "cores of each node, for one process per accelerator"),
+        ]
+    else:
+        size = [
+            ("nodes", str(place.num_nodes), "all of them, also after a loss"),
+            ("ntasks-per-node", str(tasks), "one process per accelerator"),
+            ("cpus-per-task", str(site.cpus_per_process), "cores of each process"),
+        ]
     return [
-        ("nodes", nodes, "fewer after a loss, where a range is given; the global batch stays"),
-        ("ntasks-per-node", str(tasks), "one process per accelerator"),
-        ("cpus-per-task", str(site.cpus_per_process), "cores of each process"),
+        *size,
         *_whole_node(site),
         ("time", _time(site.time_limit), "days-hours:minutes:seconds; the job requeues itself and goes on"),
         ("signal", f"B:USR1@{round(site.leave_before)}", "so many seconds before the limit: write a checkpoint and leave"),

@@ -102,12 +102,6 @@ def check(submission: Submission, partitions: dict[str, client.Partition] | None
     place = submission.place
     if not 1 <= place.min_nodes <= place.num_nodes:
         raise ClusterError(f"--min-nodes {place.min_nodes}: must be from 1 to --nodes {place.num_nodes}")
-    ranks = submission.site.processes_per_node
-    if place.num_nodes > place.min_nodes * ranks:
-        raise ClusterError(
-            f"--nodes {place.num_nodes} --min-nodes {place.min_nodes}: of a range SLURM gives no more nodes than its least "
-            f"has tasks ({place.min_nodes * ranks}); --min-nodes {-(-place.num_nodes // ranks)} is the least that works"
-        )
     refuse_faults(submission.site, submission.files, num_nodes=place.num_nodes, partitions=partitions)
 
 

@@ -32,6 +32,15 @@ def test_golden(site: str, link: str) -> None:
     compare(render(LINKS[link], site=load_site(site), place=PLACE), GOLDEN / site / file_name(LINKS[link]))
 
 
+def test_a_fixed_number_of_nodes() -> None:
+    """Without a range SLURM is told the tasks; with one it would want as many again after a loss (the golden files)."""
+    text = render(LINKS["train"], site=load_site("cpu"), place=replace(PLACE, min_nodes=4))
+    options = {line.split()[1] for line in text.splitlines() if line.startswith("#SBATCH")}
+    assert "--nodes=4" in options
+    assert any(option.startswith("--ntasks-per-node=") for option in options)
+    assert not any(option.startswith("--mincpus") for option in options)
+
+
 BOXES = {
     "pyxis": {"container": {"kind": "pyxis", "image": "/images/wt.sqsh", "mounts": ["/scratch:/scratch"]}},
     "apptainer": {"container": {"kind": "apptainer", "image": "/images/wt.sif", "python": "/opt/env/bin/python"}},

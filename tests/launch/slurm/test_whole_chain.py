@@ -84,7 +84,6 @@ def test_refused_submissions(folder: Path, cluster: Cluster) -> None:
         (("--set", "setup=['#SBATCH --mem=1']"), "SLURM ignores an #SBATCH line"),
         (("--after", "99999"), "--after 99999: no such job"),
         (("--min-nodes", "2"), "must be from 1 to --nodes 1"),
-        (("--nodes", "4", "--min-nodes", "1"), "--min-nodes 2 is the least that works"),
         (("-o", "parallel.tp=3"), "parallel.tp=3"),
         (("--until", "tea"), "must be one of data, train, report"),
     ]
