@@ -175,7 +175,8 @@ def _await_leaving(run: RunDir, chain: ChainRecord, *, timeout_s: float = 120.0)
     jobs = {link.job for link in chain.links if link.job}
     deadline = time.monotonic() + timeout_s
     while any(
-        one.base_id in over or (one.state == "COMPLETING" and one.base_id in jobs) for one in client.queue().values()
+        (one.base_id in over and one.state in client.LIVE_STATES) or (one.base_id in jobs and one.state == "COMPLETING")
+        for one in client.queue().values()  # it lists jobs that ended a while ago, too
     ):
         if time.monotonic() > deadline:
             return
