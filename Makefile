@@ -75,7 +75,7 @@ STUDY = $(BIN)/python -W ignore -m tests.transfer.study --results $(or $(OUT),re
 transfer: env  ## the muP transfer study, a core for each half; goes on where it stopped: make transfer OUT=dir starts another
 	@mkdir -p $(or $(OUT),recipe/studies/transfer)
 	$(STUDY) --parts depth,gqa,scale_depth & other=$$!; \
-	$(STUDY) --parts width,weight_decay,batch,duration; mine=$$?; wait $$other && exit $$mine
+	mine=0; $(STUDY) --parts width,weight_decay,batch,duration || mine=$$?; wait $$other && exit $$mine
 	$(BIN)/python -m tests.transfer.draw $(or $(OUT),recipe/studies/transfer)
 
 bench: bench-data bench-plan bench-train bench-start  ## the benchmarks

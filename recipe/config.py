@@ -28,7 +28,7 @@ Seconds = Annotated[float, BeforeValidator(_pydantic_value(parse_seconds)), Fiel
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def _optional(default: Any = None, **limits: Any) -> Any:
+def optional_key(default: Any = None, **limits: Any) -> Any:
     """A key that is written down only where it says something, so that what older runs wrote still compares equal."""
     return Field(default=default, exclude_if=lambda value: value == default, **limits)
 
@@ -86,11 +86,11 @@ class MupConfig(Section):
     init_std: float = Field(default=0.1, gt=0)
     alpha: float = Field(default=1.0, ge=0.5, le=1.0)
     """Depth exponent of completep (arXiv 2505.01618)."""
-    batch_tokens_base: Tokens | None = _optional(gt=0)
+    batch_tokens_base: Tokens | None = optional_key(gt=0)
     """Tokens of a step where optim's values were found; goes with duration_tokens_base. None: optim holds as it is written."""
-    duration_tokens_base: Tokens | None = _optional(gt=0)
+    duration_tokens_base: Tokens | None = optional_key(gt=0)
     """Tokens of the training where they were found: learning rate, betas, eps and weight decay carry over from there."""
-    duration_tokens: Tokens | None = _optional(gt=0)
+    duration_tokens: Tokens | None = optional_key(gt=0)
     """Tokens of this training as that rule counts them; the stages' sum where absent."""
 
     @model_validator(mode="after")
@@ -181,7 +181,7 @@ class LrConfig(Section):
     """T of 0.5^((s−S)/T), in tokens (half_life only)."""
     floor_frac: Fraction = 0.0
     """Least learning rate, as a share of the peak."""
-    rewarm_tokens: Tokens = _optional(0)
+    rewarm_tokens: Tokens = optional_key(0)
     """Linear way from where the stage before it ended back to the peak (repeated decays); 0: at once."""
 
     @model_validator(mode="after")
@@ -204,9 +204,9 @@ class StageConfig(Section):
     """Source → percentage of tokens; sums to 100."""
     batch: RampConfig | None = None
     lr: LrConfig = LrConfig()
-    seq_length_tokens: int | None = _optional(ge=1)
+    seq_length_tokens: int | None = optional_key(ge=1)
     """Of this stage's sequences (context extension); model.seq_length_tokens where absent. The batch in tokens stays."""
-    rope_base: float | None = _optional(gt=1)
+    rope_base: float | None = optional_key(gt=1)
     """Base of this stage's rotary embedding; model.rope_base where absent."""
 
     @model_validator(mode="after")

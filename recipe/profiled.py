@@ -11,6 +11,7 @@ import torch
 
 from recipe.train import StopRequest, main
 from recipe.trainer import Trainer as WholeTrainer
+from recipe.trainer import enter_stage
 
 SKIPPED_STEPS = 2  # the first allocates, the second has the allocations
 STEPS_VARIABLE = "WINDTUNNEL_PROFILE_STEPS"
@@ -21,7 +22,7 @@ class Trainer(WholeTrainer):
 
     def run(self, stop: StopRequest) -> str | None:
         num_steps = min(int(os.environ[STEPS_VARIABLE]), self.resolved.num_steps - SKIPPED_STEPS)
-        self.enter(self.resolved.config.stages[0])
+        enter_stage(self.resolved.config.stages[0], samples=self.samples, engine=self.engine)
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self.device == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)

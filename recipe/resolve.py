@@ -13,7 +13,7 @@ from pydantic import Field
 from megatron_patches.capabilities import names
 from megatron_patches.errors import PatchError
 from megatron_patches.mup.rules import Budget, betas_at
-from recipe.config import RunConfig, Section, StageConfig
+from recipe.config import RunConfig, Section, StageConfig, optional_key
 from recipe.errors import ConfigError
 from recipe.size import model_size
 
@@ -37,8 +37,8 @@ class ResolvedStage(Section):
     start_tokens: int
     end_tokens: int
     segments: tuple[BatchSegment, ...]
-    seq_length_tokens: int | None = Field(default=None, exclude_if=lambda value: value is None)
-    rope_base: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    seq_length_tokens: int | None = optional_key()
+    rope_base: float | None = optional_key()
     """Both None where they are the model's."""
 
 
@@ -340,7 +340,7 @@ def _ramp(config: RunConfig, stage: StageConfig) -> list[tuple[int, int]]:
 
 def _batch_seqs(config: RunConfig, layout: Layout, stage: StageConfig, batch_tokens: int) -> int:
     """Sequences of a step; every data-parallel rank runs a whole number of micro batches of them."""
-    seq, micro = stage.seq_length_tokens or config.model.seq_length_tokens, config.batch.micro_seqs
+    seq, micro = config.model_at(stage.name).seq_length_tokens, config.batch.micro_seqs
     unit = micro * layout.dp * (layout.pp if layout.vp > 1 else 1)
     rule = f"micro_seqs={micro} × dp={layout.dp}" + (f" × pp={layout.pp} (interleaved)" if layout.vp > 1 else "")
     whole = math.lcm(seq * unit, config.block_tokens)

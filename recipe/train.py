@@ -71,7 +71,7 @@ def _train(run: RunDir, *, attempt: int, stop: StopRequest, trainer_module: str)
             watchdog.close()
         trainer.close()
     if dist.get_rank() == 0:
-        _write_exit(run.root, attempt, FINISHED if reason is None else REQUEUE, reason or "finished", trainer.progress())
+        write_exit(run.root, attempt, FINISHED if reason is None else REQUEUE, reason or "finished", trainer.progress())
     dist.barrier()
     dist.destroy_process_group()
     return FINISHED if reason is None else REQUEUE
@@ -90,12 +90,13 @@ def _leave(root: Path, attempt: int, code: int, reason: str) -> int:
     """
     print(reason, file=sys.stderr, flush=True)
     rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
-    _write_exit(root, attempt, code, reason if rank == "0" else f"rank {rank}: {reason}", {}, replace=False)
+    write_exit(root, attempt, code, reason if rank == "0" else f"rank {rank}: {reason}", {}, replace=False)
     sys.stderr.flush()
     os._exit(code)  # other ranks may wait in a collective that this one never joins
 
 
-def _write_exit(root: Path, attempt: int, code: int, reason: str, progress: dict[str, int], *, replace: bool = True) -> None:
+def write_exit(root: Path, attempt: int, code: int, reason: str, progress: dict[str, int], *, replace: bool = True) -> None:
+    """`exit.json` of the attempt; without `replace` the first rank to write it has the word."""
     folder = next((path for path in RunDir(root).attempt_dirs() if int(path.name.partition("-")[0]) == attempt), None)
     if folder is not None and (replace or not (folder / "exit.json").exists()):
         facts = {"reason": reason, "exit_code": code, "step": 0, "tokens": 0, **progress, "time": time.time()}

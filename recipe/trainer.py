@@ -37,6 +37,13 @@ from recipe.watchdog import Watchdog
 FENCE_EVERY_S = 5.0
 
 
+def enter_stage(stage: StageConfig, *, samples: SampleStream, engine: Engine) -> None:
+    """Mixture, sequence length and rotary base of a stage, from its first step or from where a checkpoint stands in it."""
+    model = engine.resolved.config.model_at(stage.name)
+    samples.enter(stage.name, stage.mixture, seq_length_tokens=model.seq_length_tokens)
+    engine.set_rope_base(model.rope_base)
+
+
 class Trainer:
     """One rank of a run, from its newest checkpoint."""
 
@@ -79,7 +86,7 @@ class Trainer:
         while self.step < self.resolved.num_steps:
             index = self.resolved.stage_at(self.step)
             stage = self.resolved.config.stages[index]
-            self.enter(stage)
+            enter_stage(stage, samples=self.samples, engine=self.engine)
             result = self._one_step(stop)
             if self._judge(result):
                 continue
@@ -98,12 +105,6 @@ class Trainer:
         self.writer.wait()
         self._event("finished", step=self.step, tokens=self.tokens)
         return None
-
-    def enter(self, stage: StageConfig) -> None:
-        """Mixture, sequence length and rotary base of a stage, from its first step or from where a checkpoint stands in it."""
-        model = self.resolved.config.model_at(stage.name)
-        self.samples.enter(stage.name, stage.mixture, seq_length_tokens=model.seq_length_tokens)
-        self.engine.set_rope_base(model.rope_base)
 
     @property
     def tokens(self) -> int:

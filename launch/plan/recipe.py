@@ -77,7 +77,7 @@ def stage_costs(
             found[one.name] = _cost(problem, prices, seconds=one.tokens / candidate.tokens_per_s, tokens=one.tokens)
         return found
     for stage in stages:
-        shape = replace(problem.shape, seq_tokens=stage.seq_length_tokens or config.model.seq_length_tokens)
+        shape = replace(problem.shape, seq_tokens=config.model_at(stage.name).seq_length_tokens)
         here = replace(problem, shape=shape)
         seconds = sum(
             part.num_steps * _step_s(candidate, problem, here, calibration, part.batch_seqs) for part in stage.segments

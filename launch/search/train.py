@@ -36,6 +36,7 @@ from recipe.model import initialise_parallel
 from recipe.resolve import DataRef, ResolvedRun, resolve
 from recipe.rundir import read_json
 from recipe.stream import Ledger, Permutation, SampleStream, SourceStream, TokenStore, Window
+from recipe.trainer import enter_stage
 
 HOPELESS_AFTER_FRAC = 0.3  # from here on, a loss that isn't below the uniform guess won't be the best one
 _LAST_STEPS = 16
@@ -166,9 +167,7 @@ class _Run:
         """Trains to the end; returns held-out losses by source, and scores that the objective names."""
         while self.step < self.resolved.num_steps:
             stage = self.resolved.config.stages[self.resolved.stage_at(self.step)]
-            model = self.resolved.config.model_at(stage.name)
-            self.samples.enter(stage.name, stage.mixture, seq_length_tokens=model.seq_length_tokens)
-            self.engine.set_rope_base(model.rope_base)
+            enter_stage(stage, samples=self.samples, engine=self.engine)
             self._one_step()
             if (tokens := self.resolved.tokens_before(self.step)) in self.trial.save_tokens:
                 self._save(stage.name, self.shop.study.root / self.trial.checkpoint(stage.name, tokens))

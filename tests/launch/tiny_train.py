@@ -18,6 +18,7 @@ import torch.distributed as dist
 from recipe import distributed
 from recipe.resolve import ResolvedRun
 from recipe.rundir import RunDir, read_json, read_jsonl, write_json, write_text
+from recipe.train import write_exit
 
 stop = False
 
@@ -41,7 +42,7 @@ def train(run: RunDir, attempt: int) -> int:
     distributed.start(device="cpu", timeout_s=60)
     rank, state, every = dist.get_rank(), restore(run), int(os.environ.get("TINY_EVERY", "5"))
     fail_at = int(os.environ.get("TINY_FAIL_AT", "-1"))
-    mine = attempt_folder(run, attempt)
+    mine = next(path for path in run.attempt_dirs() if path.name.startswith(f"{attempt:03d}-"))
     if rank == 0:  # steps after the checkpoint are taken again
         kept = [line for line in read_jsonl(run.metrics) if line["step"] < state["step"]]
         write_text(run.metrics, "".join(orjson.dumps(line).decode() + "\n" for line in kept))
@@ -64,27 +65,20 @@ def train(run: RunDir, attempt: int) -> int:
             if step % every == 0 or leaving or step == resolved.num_steps:
                 save(run, stage, tokens, state)
         if leaving:
-            return finish(mine, rank, "told to leave", 75, step, tokens)
+            return finish(run, attempt, "told to leave", 75, step, tokens)
         time.sleep(float(os.environ.get("TINY_STEP_S", "0.01")))
-    return finish(mine, rank, "finished", 0, resolved.num_steps, resolved.total_tokens)
+    return finish(run, attempt, "finished", 0, resolved.num_steps, resolved.total_tokens)
 
 
 def leave(run: RunDir, attempt: int, code: int) -> None:
     """As a typed error ends a rank: the first one to leave says why."""
-    mine = attempt_folder(run, attempt)
-    if not (mine / "exit.json").exists():
-        write_json(mine / "exit.json", {"reason": "bad input", "exit_code": code, "step": 0, "tokens": 0, "time": time.time()})
+    write_exit(run.root, attempt, code, "bad input", {}, replace=False)
     sys.exit(code)
 
 
-def attempt_folder(run: RunDir, attempt: int) -> Path:
-    return next(path for path in run.attempt_dirs() if path.name.startswith(f"{attempt:03d}-"))
-
-
-def finish(folder: Path, rank: int, reason: str, code: int, step: int, tokens: int) -> int:
-    if rank == 0:
-        record = {"reason": reason, "exit_code": code, "step": step, "tokens": tokens, "time": time.time()}
-        write_json(folder / "exit.json", record)
+def finish(run: RunDir, attempt: int, reason: str, code: int, step: int, tokens: int) -> int:
+    if dist.get_rank() == 0:
+        write_exit(run.root, attempt, code, reason, {"step": step, "tokens": tokens})
     dist.barrier()
     dist.destroy_process_group()
     return code
