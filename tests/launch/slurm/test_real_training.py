@@ -86,7 +86,7 @@ def test_node_killed_during_a_checkpoint(submit_real: Submit, undisturbed: list,
 
 
 def test_controller_restarts(submit_real: Submit, undisturbed: list, cluster: Cluster) -> None:
-    one = submit_real(num_steps=STEPS, pace_s=0.5)
+    one = submit_real(num_steps=STEPS, pace_s=1.5)  # squeue takes ten seconds and more to give up: it still runs then
     one.wait_for_step(5)
     cluster.stop_controller()
     assert "SLURM doesn't answer" in one.status().detail
