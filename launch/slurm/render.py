@@ -157,10 +157,12 @@ def _body(link: Link, site: Site, place: Place) -> list[str]:
     lines = ["set -euo pipefail  # a failed line ends the job: nothing runs in half an environment"]
     if link.train:
         lines.append("trap '' USR1  # until the program below listens: the signal's default would kill this script")
-    lines += site.setup
+    lines += _titled("# The site file's setup:", site.setup)
     if site.modules:
-        lines += ["module purge  # not what the submitting shell had loaded", f"module load {shlex.join(site.modules)}"]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(site.environment.items())]
+        lines.append("module purge  # not what the submitting shell had loaded")
+        lines.append(f"module load {shlex.join(site.modules)}  # the site's")
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(site.environment.items())]
+    lines += _titled("# The site file's environment, for every program of this job:", exports)
     code = shlex.quote(str(run / "code" / "src"))
     lines += [
         f"export OMP_NUM_THREADS={site.cpus_per_process}  # threads of each process: its own cores",
@@ -181,3 +183,7 @@ def _body(link: Link, site: Site, place: Place) -> list[str]:
         cpus = f"--cpus-per-task={_step_cpus(link, site)}"  # srun takes it from the job only before SLURM 22.05
         start = ["srun", "--ntasks=1", cpus, "--export=ALL", *flags, *prefix]
     return [*lines, f"exec {shlex.join([*start, python, '-u', '-m', *program])}"]
+
+
+def _titled(title: str, lines: list[str]) -> list[str]:
+    return [title, *lines] if lines else []
