@@ -80,8 +80,10 @@ def heldout_chart(views: Sequence[RunView]) -> dict[str, Any] | None:
     return _chart("heldout", "Held-out loss by source over tokens", panels, views)
 
 
-def _family(view: RunView) -> list[tuple[str, RunView]]:
-    return [(view.name, view)] + [(f"{view.name} › {branch.name}", branch) for branch in view.branches]
+def _family(view: RunView, above: str = "") -> list[tuple[str, RunView]]:
+    """A run and the tree of its branches, each named by the way to it."""
+    name = above + view.name
+    return [(name, view), *(one for branch in view.branches for one in _family(branch, f"{name} › "))]
 
 
 def _loss_series(name: str, view: RunView, color: int) -> list[dict[str, Any]]:

@@ -228,6 +228,14 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     assert not (tmp_path / "first" / "report.html").exists()
 
 
+def test_branches_are_drawn_beside_their_run_and_theirs_beside_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    late = write_run(run.branches / "late")
+    write_run(late.branches / "again")
+    loss, _lr = charts(write_report([run]).read_text(encoding="utf-8"))["training"]["panels"]
+    assert {series["name"] for series in loss["series"]} == {"one", "one › late", "one › late › again"}
+
+
 def test_a_run_that_has_not_begun_has_a_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "new", num_steps=0)
     for file in run.eval.iterdir():
