@@ -10,7 +10,7 @@ RUN     ?= runs/demo
 export TORCH_EXTENSIONS_DIR := $(CURDIR)/$(VENV)/torch_extensions
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo test test-312 test-slow test-slurm test-slurm-core lint parity transfer bench bench-data bench-dedup bench-plan bench-start bench-train bench-sweep bench-eval clean
+.PHONY: help env demo test test-312 test-slow test-upstream test-slurm test-slurm-core lint parity transfer bench bench-data bench-dedup bench-plan bench-start bench-train bench-sweep bench-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -58,6 +58,9 @@ test-312:  ## the second lane: Python 3.12 with megatron-core 0.19 (several GB)
 
 test-slow: env  ## tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
+
+test-upstream: env  ## upstream's own tests of what we patch, without patches and with them: make test-upstream MEGATRON=checkout
+	$(BIN)/python -m tests.upstream.run $(MEGATRON)
 
 test-slurm: env  ## a real SLURM cluster on this machine (installed by apt where that is allowed)
 	bash tests/slurm_cluster/install.sh

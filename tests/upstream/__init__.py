@@ -1,0 +1,1 @@
+"""Upstream's own unit tests of the modules that we patch, run from a checkout of Megatron-LM: `make test-upstream`."""
