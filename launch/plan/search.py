@@ -226,7 +226,8 @@ def _judge(problem: Problem, best: Candidate, row: dict, key: str, value: int | 
     if slower <= 0.001:
         more = (other.device_bytes - best.device_bytes) / GIB
         memory = f"{more:.1f} GiB more" if more >= 0.05 else f"{-more:.1f} GiB less" if more <= -0.05 else "as much memory"
-        return Neighbour(text, "as fast", f"{-100 * slower:+.1f} % throughput, {memory}")
+        gain = round(-100 * slower, 1) + 0.0  # no negative zero
+        return Neighbour(text, "as fast", f"{gain:+.1f} % throughput, {memory}")
     return Neighbour(text, "slower", f"{100 * slower:.1f} % slower: {worst} costs {1e3 * grown[worst]:.0f} ms more a step")
 
 
@@ -259,14 +260,15 @@ def _nothing_fits(problem: Problem, legal: Layouts, total: Totals, *, scale: flo
         device.name for device in builtin().values() if device.kind == "gpu" and device.usable_bytes >= total.device[least]
     ]:
         options.append(f"GPUs with more memory ({', '.join(larger[:4])})")
-    best = {
-        "ZeRO-3": total.device[legal.zero == 3], "full recomputation": total.device[legal.recompute == 2],
-        "a micro batch of 1": total.device[legal.mbs == 1], "optimizer offload": total.device[legal.offload == 1],
+    savers = {
+        "ZeRO-3": legal.zero == 3, "full recomputation": legal.recompute == 2, "a micro batch of 1": legal.mbs == 1,
+        "optimizer offload": legal.offload == 1,
     }  # fmt: skip
-    named = [f"{name} brings it to {size.min() / GIB:.1f} GiB" for name, size in best.items() if size.size]
-    return (
-        text + "; what would fit: " + ("; ".join(options) or "a smaller model or shorter sequences") + ". " + ", ".join(named)
-    )
+    both = {name: rows for name, rows in savers.items() if 0 < rows.mean() < 1}
+    apart = {name: (total.device[rows].min(), total.device[~rows].min()) for name, rows in both.items()}
+    named = [f"{name} {best / GIB:.1f} ({other / GIB:.1f})" for name, (best, other) in apart.items() if best < other]
+    fitting = "; ".join(options) or "a smaller model or shorter sequences"
+    return f"{text}; what would fit: {fitting}. The leanest layout's GiB with each of (and without): {', '.join(named)}"
 
 
 def _smallest(problem: Problem, cluster: Cluster, *, scale: float) -> float | None:

@@ -1,11 +1,13 @@
 """Search, layouts and refusals of the planner."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
 import pytest
 
+from launch.cli import main
 from launch.errors import ClusterError
 from launch.plan.answer import default_calibration, device_of_site, parse_layout, problem_of
 from launch.plan.errors import PlanError
@@ -119,8 +121,19 @@ def test_zero_shards_optimizer_states_and_recomputation_trades_time_for_memory()
 
 
 def test_nothing_fits_says_what_would():
-    with pytest.raises(PlanError, match=r"no layout fits .* too many; what would fit: .*GPUs"):
+    with pytest.raises(PlanError, match=r"no layout fits .* too many; what would fit: .*GPUs") as caught:
         search(problem("70b", gpus=8, gpu="v100-16"), default_calibration())
+    said = re.search(r"needs ([\d.]+) GiB.*full recomputation ([\d.]+) \(([\d.]+)\)", str(caught.value))
+    least, with_it, without = (float(size) for size in said.groups())
+    assert least == with_it < without
+
+
+@pytest.mark.parametrize("option", ["--top=0", "--price=-1", "--kwh-price=-1"])
+def test_a_number_that_can_t_be_is_refused(option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", "tiny", option])
+    assert caught.value.code == 2
+    assert "greater than or equal" in capsys.readouterr().err
 
 
 def test_unknown_gpu_names_the_nearest():
