@@ -23,6 +23,7 @@ WINDTUNNEL = Engine(
     fused_elementwise=False,
     logit_bytes=6.0,  # traffic of the head: bf16 logits and an fp32 copy that becomes the gradient in place
     loss_chunk_bytes=256 * 2**20,  # megatron_patches/loss/chunked.py, on a GPU
+    waiting_grad_bytes=4,  # recipe/model.py: grad_dtype is fp32
     overlap_dp_frac=0.0,  # gradients are reduced at the flush (DeepSpeed's coalesce_grad_reduction)
     bucket_bytes=2e9,  # DeepSpeed reduce_bucket_size 5e8 elements, alive during the flush only
     wire_bytes=2,  # communication_data_type defaults to bf16 there

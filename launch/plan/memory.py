@@ -30,6 +30,8 @@ NCCL_BYTES = 370e6  # first communicator, 2 to 8 GPUs: 340 to 390 MB; later ones
 FLUSH_PARAMS = 5e8  # DeepSpeed reduce_bucket_size, in elements
 LIVE_PARAMS = 1e9  # DeepSpeed stage3_max_live_parameters
 PERSISTENT_PARAMS = 1e5  # DeepSpeed stage3_param_persistence_threshold
+FINAL_NORM = "activations: final norm"
+TIED = "tied embedding's gradient"
 PHASES = ("forward and backward", "last microbatches' backward", "optimizer")
 STATES = ("weights", "gradients", "gradient shards", "masters", "moments")
 
@@ -140,9 +142,9 @@ def _activations(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.
     return terms | {"activations: checkpoints": checkpoints, "recomputed layer": reworked}
 
 
-def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> np.ndarray:
+def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> Terms:
     """What a stage keeps besides its layers: the output of each microbatch in flight, or under the interleaved schedule of each
-    chunk in flight (but the model's last); on the last stage the final norm.
+    chunk in flight (but the model's last); on the last stage the final norm, until backward has passed it.
     """
     tokens = layouts.mbs * shape.seq_tokens / layouts.cp
     n = np.where(layouts.sp > 0, layouts.tp, 1)
@@ -152,7 +154,7 @@ def _ends(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray
     flying = np.where(last, flying * (layouts.vp - 1) / layouts.vp, flying)
     outputs = engine.value_bytes * shape.hidden * flying
     norm = np.where(last, (engine.norm_bytes + engine.value_bytes) * shape.hidden + 4, 0.0)
-    return tokens * (outputs + norm) / n
+    return {"activations: stage ends": tokens * outputs / n, FINAL_NORM: tokens * norm / n}
 
 
 def _transient(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +186,7 @@ def _chunked_loss(shape: ModelShape, engine: Engine, tokens: np.ndarray, rows: n
     """Head and loss by chunks, gradients at once: one chunk of logits (in fp32, and in bf16 as their gradient), the head's
     gradient in fp32 and the product that is added to it, the gradient of all tokens.
     """
-    chunk = np.minimum(tokens, np.maximum(64, engine.loss_chunk_bytes // (4 * rows)))
+    chunk = engine.loss_chunk_tokens(tokens, rows)
     twice = 4 + (engine.value_bytes if engine.value_bytes == 2 else 0)
     return twice * rows * (chunk + shape.hidden) + engine.value_bytes * tokens * shape.hidden
 
@@ -233,18 +235,32 @@ class RankMemory:
         alive = {name: terms[name] for name in STATES}
         if phase == "optimizer":
             return alive | {name: terms[name] for name in ("buffers", "flush")}
-        kept = np.ones_like(self.units) if phase == PHASES[0] else np.where(self.fresh, 1 - 1 / self.units, 0.0)
-        if phase == PHASES[0]:
+        first = phase == PHASES[0]
+        kept = np.ones_like(self.units) if first else np.where(self.fresh, 1 - 1 / self.units, 0.0)
+        if first:
             alive["gradients"] = np.where(self.fresh, 0.0, alive["gradients"])
         alive |= {name: kept * size for name, size in terms.items() if name.startswith("activations")}
-        inside = terms["recomputed layer"] + terms["backward workspace"]
-        at_loss = (terms["logits and loss"] > inside) & (phase == PHASES[0])
-        return alive | {
-            "recomputed layer": np.where(at_loss, 0.0, terms["recomputed layer"]),
-            "backward workspace": np.where(at_loss, 0.0, terms["backward workspace"]),
-            "logits and loss": np.where(at_loss, terms["logits and loss"], 0.0),
-            "buffers": terms["buffers"],
-        }
+        moments = self._moments(alive, first=first)
+        sizes = np.stack([np.asarray(sum(moment.values())) for moment in moments])
+        chosen = sizes.argmax(axis=0)
+        at_peak = {name: np.choose(chosen, [moment[name] for moment in moments]) for name in moments[0]}
+        return alive | at_peak | {"buffers": terms["buffers"]}
+
+    def _moments(self, alive: Terms, *, first: bool) -> tuple[Terms, ...]:
+        """What of a phase isn't alive throughout, at each moment that can be its peak: the loss (in the first phase), backward
+        through the last layer, and backward through the embedding, which tied to the head finds the head's gradient waiting:
+        autograd adds both before it accumulates them. A gradient that is fresh then is the sum itself.
+        """
+        terms, none = self.terms, np.zeros_like(self.units)
+        names = ("logits and loss", "recomputed layer", "backward workspace", TIED)
+        passing = {name: size for name, size in alive.items() if name.startswith("activations")}
+        nothing = dict.fromkeys(names, none)
+        waiting = terms[TIED] if first else np.where(self.fresh, 0.0, terms[TIED])
+        added = np.where(self.fresh, 0.0 if first else 2.0, 3.0) * terms[TIED]
+        loss = passing | nothing | {"logits and loss": terms["logits and loss"] if first else none}
+        layer = passing | {name: terms[name] for name in names} | {FINAL_NORM: none, "logits and loss": none, TIED: waiting}
+        embedding = dict.fromkeys(passing, none) | nothing | {TIED: added}
+        return loss, layer, embedding
 
     def phases(self) -> dict[str, np.ndarray]:
         return {phase: np.asarray(sum(self.at(phase).values())) for phase in PHASES}
@@ -264,6 +280,7 @@ def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: s
     inside, loss = _transient(shape, layouts, engine, where)
     on_device = np.where(layouts.offload > 0, 0.0, 1.0)
     layers = layers_at(shape, layouts, engine, where)
+    vocab = padded_vocab(shape, layouts.tp) * shape.hidden / layouts.tp
     zero3 = (layouts.zero == 3) & (d > 1)
     whole = np.where(zero3 & (engine.persists_small), layers * _persistent(shape, layouts), 0.0)
     terms = {
@@ -275,9 +292,10 @@ def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: s
         "masters": on_device * (4.0 if engine.has_master else 0.0) * params / sharded,
         "moments": on_device * 8.0 * params / sharded,
         **_activations(shape, layouts, engine, where),
-        "activations: stage ends": _ends(shape, layouts, engine, where),
+        **_ends(shape, layouts, engine, where),
         "logits and loss": loss,
         "backward workspace": inside,
+        TIED: np.where((layouts.pp == 1) & shape.tied, engine.waiting_grad_bytes * vocab, 0.0),
         "buffers": _buffers(shape, layouts, engine, params),
         "flush": engine.flush_bytes * np.minimum(params, FLUSH_PARAMS),
     }

@@ -191,6 +191,8 @@ class Engine:
     """Bytes per logit alive at the peak of the loss."""
     loss_chunk_bytes: float = 0.0
     """fp32 logits of one chunk, where head and loss go chunk by chunk and no more logits exist; 0: all at once."""
+    waiting_grad_bytes: int = 0
+    """Width of the head's gradient as autograd holds it until the embedding's, where one matrix is both."""
     overlap_dp_frac: float = 0.0
     """Share of gradient and weight traffic that can run behind compute."""
     overlap_tp_frac: float = 0.0
@@ -218,6 +220,10 @@ class Engine:
     scatters_messages: bool = False
     """Pipeline messages are cut by tp, sent in parallel and gathered in the node (arXiv 2104.04473 §4.1)."""
     max_zero_with_pp: int = 2
+
+    def loss_chunk_tokens(self, tokens: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Tokens of one chunk of the loss, where it goes by chunks; rows: of the vocabulary, on this rank."""
+        return np.minimum(tokens, np.maximum(64, self.loss_chunk_bytes // (4 * rows)))
 
 
 def padded_vocab(shape: ModelShape, tp: np.ndarray | int) -> np.ndarray:
