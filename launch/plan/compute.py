@@ -131,12 +131,21 @@ def layer_time(shape: ModelShape, layouts: Layouts, engine: Engine, device: Devi
 
 
 def head_time(shape: ModelShape, layouts: Layouts, engine: Engine, device: Device) -> tuple[np.ndarray, np.ndarray]:
-    """Output head and loss on the last stage, forward and backward: three products of the vocabulary, and its traffic."""
+    """Output head and loss on the last stage, forward and backward: three products of the vocabulary, and its traffic.
+
+    By chunks the products are a chunk's, and each chunk adds its product to the head's gradient in fp32 (8 bytes a weight; 12
+    where a bf16 product is written and read), which is zeroed, scaled and accumulated once (24).
+    """
     m = layouts.mbs * shape.seq_tokens / layouts.cp
     columns, h = padded_vocab(shape, layouts.tp) / layouts.tp, shape.hidden
     logits = device.stream_s(m * columns * engine.logit_bytes)
-    forward = device.matmul_s(m, columns, h) + logits
-    backward = device.matmul_s(m, h, columns) + device.matmul_s(columns, h, m) + logits
+    chunk, added = m, np.zeros_like(m)
+    if engine.loss_chunk_bytes:
+        chunk = engine.loss_chunk_tokens(m, columns)
+        added = device.stream_s((24 + np.ceil(m / chunk) * (8 if device.precision == "fp32" else 12)) * columns * h)
+    count = np.ceil(m / chunk)
+    forward = count * device.matmul_s(chunk, columns, h) + logits
+    backward = count * (device.matmul_s(chunk, h, columns) + device.matmul_s(columns, h, chunk)) + logits + added
     return forward, backward
 
 
