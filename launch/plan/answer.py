@@ -177,6 +177,8 @@ def problem_of(config: "RunConfig", *, gpu: str | Hardware, num_gpus: int, engin
     hardware = find(gpu) if isinstance(gpu, str) else gpu
     if num_gpus < 1:
         raise PlanError(f"--gpus {num_gpus}: at least 1")
+    if config.precision not in hardware.peak_tflops:
+        raise PlanError(f"{hardware.name} has no {config.precision}, the recipe's precision; it can train -o precision=fp32")
     if num_gpus > hardware.gpus_per_node and num_gpus % hardware.gpus_per_node:
         below = num_gpus // hardware.gpus_per_node * hardware.gpus_per_node
         raise PlanError(

@@ -4,11 +4,13 @@ import json
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from launch.cli import main
 from launch.errors import ClusterError
+from launch.plan import hardware
 from launch.plan.answer import default_calibration, device_of_site, parse_layout, problem_of
 from launch.plan.errors import PlanError
 from launch.plan.hardware import builtin, find
@@ -122,7 +124,7 @@ def test_zero_shards_optimizer_states_and_recomputation_trades_time_for_memory()
 
 def test_nothing_fits_says_what_would():
     with pytest.raises(PlanError, match=r"no layout fits .* too many; what would fit: .*GPUs") as caught:
-        search(problem("70b", gpus=8, gpu="v100-16"), default_calibration())
+        search(problem("70b", gpus=4, gpu="a100-40"), default_calibration())
     said = re.search(r"needs ([\d.]+) GiB.*full recomputation ([\d.]+) \(([\d.]+)\)", str(caught.value))
     least, with_it, without = (float(size) for size in said.groups())
     assert least == with_it < without
@@ -139,6 +141,20 @@ def test_a_number_that_can_t_be_is_refused(option, capsys):
 def test_unknown_gpu_names_the_nearest():
     with pytest.raises(PlanError, match="h100"):
         find("h1000")
+
+
+def test_every_figure_of_a_device_has_its_source():
+    plain = {"name", "aliases", "kind", "gpus_per_node"}
+    for path in Path(hardware.__file__).parent.glob("hardware/*.yaml"):
+        for line in path.read_text().splitlines():
+            assert "#" in line or line.partition(":")[0] in plain, (path.name, line)
+
+
+def test_a_device_without_the_recipe_s_precision_says_what_it_can_train():
+    with pytest.raises(PlanError, match=r"v100-32 has no bf16.* -o precision=fp32"):
+        problem(gpu="v100")
+    config = load_recipe("xmodel2-1.2b", ["precision=fp32"])
+    assert search(problem_of(config, gpu="v100", num_gpus=8, engine="windtunnel"), default_calibration()).num_fit
 
 
 def test_a_site_gives_its_device_and_node():
