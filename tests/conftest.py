@@ -1,6 +1,7 @@
 """Fixtures of all rooms."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,10 +11,15 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def patches_end_with_their_module() -> Iterator[None]:
-    """A command run in the tests' process leaves its patches in force (`recipe.alone`); the next module starts without."""
+def a_module_ends_what_it_began() -> Iterator[None]:
+    """A command run in the tests' process leaves patches in force and process groups up (`recipe.alone`); the next module
+    starts without."""
     yield
     from megatron_patches.apply import _live
 
     for applied in reversed(_live[:]):
         applied.undo()
+    if "torch.distributed" in sys.modules and sys.modules["torch.distributed"].is_initialized():
+        from tests.parity import end_groups
+
+        end_groups()

@@ -8,6 +8,8 @@ wrote, and repeats the rest. A line for each layout as it finishes; exit code 1 
 """
 
 import argparse
+import gc
+import importlib
 import os
 import queue
 import shutil
@@ -108,10 +110,6 @@ def _worker(rank: int, layouts: list[dict[str, Any]], first: int, folder: str, r
     import megatron_patches
 
     megatron_patches.apply(cpu=True)
-    import deepspeed.comm.comm as ds_comm
-    import deepspeed.utils.groups as ds_groups
-
-    caches = {name: getattr(ds_groups, name) for name in vars(ds_groups) if name.startswith("_") and name.isupper()}
     root = Path(folder)
     for number, layout in list(enumerate(layouts))[first:]:
         world = world_of(layout)
@@ -127,11 +125,22 @@ def _worker(rank: int, layouts: list[dict[str, Any]], first: int, folder: str, r
             except Exception:
                 results.put((number, {"error": f"rank {rank}: {traceback.format_exc()}"}))
                 return
-            dist.destroy_process_group()
-            ds_comm.cdb = None  # DeepSpeed remembers its first process group, and its sub-groups
-            for name, value in caches.items():
-                setattr(ds_groups, name, value)
+            end_groups()
         lane.wait()
+
+
+def end_groups() -> None:
+    """All process groups, so that others can follow in this process."""
+    import deepspeed.comm.comm
+    import deepspeed.utils.groups
+    import torch.distributed as dist
+    from megatron.core import parallel_state as ps
+
+    ps.destroy_model_parallel()
+    dist.destroy_process_group()
+    deepspeed.comm.comm.cdb = None  # DeepSpeed remembers its first process group, and its sub-groups
+    importlib.reload(deepspeed.utils.groups)
+    gc.collect()  # the engines' cycles hold groups, and gloo's threads of groups that are gone take the processor
 
 
 def _moved(layout: dict[str, Any], root: Path, number: int) -> list[Any]:
