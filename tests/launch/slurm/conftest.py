@@ -40,6 +40,7 @@ def cluster() -> Iterator[Cluster]:
     if missing := missing_programs():
         pytest.skip(f"no SLURM here, missing {', '.join(missing)}: run tests/slurm_cluster/install.sh where there is apt")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cluster is taken down before this process ends
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, would ignore it
     with Cluster(num_nodes=4) as running:
         before = dict(os.environ)
         os.environ.update({"SLURM_CONF": running.env["SLURM_CONF"], "PATH": running.env["PATH"]})
@@ -132,6 +133,21 @@ def windtunnel(*arguments: str, cwd: Path = ROOT, timeout_s: float = 120) -> sub
     )
 
 
+def submit_training(
+    run: RunDir, config: RunConfig, site: Site, *, data_dir: Path, nodes: tuple[int, int], before: str
+) -> None:
+    """A chain of the training link alone, on (at least, at most) so many nodes; `before` comes before its program."""
+    least, most = nodes
+    place = Place(run_dir=run.root, folder=ROOT, data_dir=data_dir, python=sys.executable, num_nodes=most, min_nodes=least)
+    request = Request(recipe=run.jobs / "recipe.yaml", run_dir=run.root, data_dir=data_dir)
+    link = Link(name="train", purpose="a test", train=".", device=True)
+    submission = Submission(run=run, config=config, site=site, request=request, place=place, links=[link])
+    chain = write_files(submission)
+    file = run.jobs / "train.sbatch"
+    file.write_text(file.read_text().replace("exec ", f"{before}\nexec "))
+    submit_links(run, chain)
+
+
 @pytest.fixture
 def submit(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Submitted]]:
     """Submits a run with just its training link; what is left of it is cancelled at the end."""
@@ -142,20 +158,12 @@ def submit(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Submitted
     ) -> Submitted:
         settings = Site.model_validate(SITE | site)
         environment = settings.environment | {"WINDTUNNEL_TRAIN_MODULE": "tests.launch.tiny_train"} | (tiny or {})
-        code = f"export PYTHONPATH={ROOT}"  # the small program is no part of the snapshot
         settings = settings.model_copy(update={"environment": environment})
         run, _ = tiny_run(tmp_path / name, world_size=num_nodes * settings.processes_per_node)
-        place = Place(
-            run_dir=run.root, folder=ROOT, data_dir=tmp_path / "data", python=sys.executable, num_nodes=num_nodes,
-            min_nodes=min_nodes or num_nodes,
+        code = f"export PYTHONPATH={ROOT}"  # the small program is no part of the snapshot
+        submit_training(
+            run, tiny_config(), settings, data_dir=tmp_path / "data", nodes=(min_nodes or num_nodes, num_nodes), before=code
         )
-        request = Request(recipe=run.jobs / "recipe.yaml", run_dir=run.root, data_dir=place.data_dir)
-        link = Link(name="train", purpose="a test", train=".", device=True)
-        submission = Submission(run=run, config=tiny_config(), site=settings, request=request, place=place, links=[link])
-        chain = write_files(submission)
-        file = run.jobs / "train.sbatch"
-        file.write_text(file.read_text().replace("exec ", f"{code}\nexec "))
-        submit_links(run, chain)
         made.append(Submitted(run, cluster))
         return made[-1]
 
@@ -196,17 +204,10 @@ def submit_real(cluster: Cluster, text: Text, tmp_path: Path) -> Iterator[Callab
         run = create_run(
             config, tmp_path / name, world_size=num_nodes * settings.processes_per_node, data_dir=text.data_dir
         )
-        place = Place(
-            run_dir=run.root, folder=ROOT, data_dir=text.data_dir, python=sys.executable, num_nodes=num_nodes,
-            min_nodes=min_nodes or num_nodes,
+        beside = f"export PYTHONPATH=$PYTHONPATH:{ROOT}"  # the snapshot is what runs; only what sets the pace is no part of it
+        submit_training(
+            run, config, settings, data_dir=text.data_dir, nodes=(min_nodes or num_nodes, num_nodes), before=beside
         )
-        request = Request(recipe=run.jobs / "recipe.yaml", run_dir=run.root, data_dir=text.data_dir)
-        link = Link(name="train", purpose="a test", train=".", device=True)
-        submission = Submission(run=run, config=config, site=settings, request=request, place=place, links=[link])
-        chain = write_files(submission)
-        file = run.jobs / "train.sbatch"  # the snapshot is what runs; only what sets the pace is no part of it
-        file.write_text(file.read_text().replace("exec ", f"export PYTHONPATH=$PYTHONPATH:{ROOT}\nexec "))
-        submit_links(run, chain)
         made.append(Submitted(run, cluster))
         return made[-1]
 

@@ -156,7 +156,10 @@ def test_what_a_person_sees_while_it_waits_and_runs(submit: Submit, cluster: Clu
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, env=env) as watching:
         time.sleep(4)
         watching.send_signal(signal.SIGINT)
-        seen, _ = watching.communicate(timeout=10)
+        try:
+            seen, _ = watching.communicate(timeout=30)
+        finally:
+            watching.kill()
     assert watching.returncode == 0
     assert "running: train: on node" in seen
     assert f"attempt 1 of {one.run.root}" in windtunnel("logs", str(one.run.root), "--link", "train").stdout
