@@ -5,8 +5,9 @@ with megatron_patches.apply(cpu=True, mup=Mup(...)):
 """
 
 import importlib
-from collections.abc import Callable
-from types import TracebackType
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType, TracebackType
 from typing import Any
 
 from megatron_patches import upstream
@@ -60,9 +61,16 @@ class Applied:
         original = getattr(owner, name)
         replacement = patch.install(original, option)
         self._set(owner, name, replacement)
-        for module in patch.also:
-            if getattr(importlib.import_module(module), name, None) is original:
-                self._set(importlib.import_module(module), name, replacement)
+        for module in importers(name, original):
+            self._set(module, name, replacement)
+
+
+def importers(name: str, original: Any) -> Iterator[ModuleType]:
+    """Modules that took a megatron-core function or class over by `from … import`, the caller's script among them."""
+    if str(getattr(original, "__module__", "")).startswith("megatron."):
+        for module in list(sys.modules.values()):
+            if isinstance(module, ModuleType) and vars(module).get(name) is original:
+                yield module
 
 
 def in_force() -> bool:

@@ -37,7 +37,6 @@ class Patch:
         install: (upstream's attribute, `apply`'s argument for this area) -> what takes its place.
         watch: megatron-core symbols whose text matters; the target itself where empty. A target outside
             megatron-core with nothing to watch is checked for existence only.
-        also: Modules that took the target over by `from … import`; they are given the replacement too.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Patch:
     versions: str = SUPPORTED
     install: Callable[[Any, Any], Any] | None = None
     watch: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
 
     @property
     def area(self) -> str:

@@ -18,5 +18,4 @@ PATCH = Patch(
     why="it asserts that every gradient is a 'torch.cuda.FloatTensor'",
     retires_when="it compares dtypes",
     install=_install,
-    also=("megatron.core.optimizer.optimizer",),
 )

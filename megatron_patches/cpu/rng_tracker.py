@@ -50,5 +50,4 @@ PATCH = Patch(
         "megatron.core.tensor_parallel.random:initialize_rng_tracker",
         "megatron.core.tensor_parallel.random:model_parallel_cuda_manual_seed",
     ),
-    also=("megatron.core.tensor_parallel",),
 )

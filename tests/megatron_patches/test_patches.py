@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -52,6 +53,19 @@ def test_apply_changes_and_undo_restores_identity() -> None:
     after = snapshot()
     assert all(after[target] is before[target] for target in before)
     applied.undo()  # twice does nothing
+
+
+def test_a_script_that_took_a_name_over_before_is_patched_too(monkeypatch) -> None:
+    """`from megatron.core.optimizer import get_megatron_optimizer`, and only then `apply(mup=…)`."""
+    from megatron.core.optimizer import get_megatron_optimizer as upstreams
+
+    script = ModuleType("script")
+    script.get_megatron_optimizer = upstreams
+    monkeypatch.setitem(sys.modules, "script", script)
+    with megatron_patches.apply(cpu=True, mup=Mup()):
+        assert script.get_megatron_optimizer is sys.modules["megatron.core.optimizer"].get_megatron_optimizer
+        assert script.get_megatron_optimizer is not upstreams
+    assert script.get_megatron_optimizer is upstreams
 
 
 def test_failing_apply_leaves_nothing_behind(monkeypatch) -> None:
