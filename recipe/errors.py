@@ -20,6 +20,10 @@ class CheckpointError(RunError):
     """A checkpoint that is damaged, incomplete, or of another recipe."""
 
 
+class UnknownFormatError(CheckpointError):
+    """A checkpoint of another version of this program: not damaged."""
+
+
 class CheckFailed(Exception):
     """A check ran and its verdict is no (exit code 1)."""
 

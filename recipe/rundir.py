@@ -139,10 +139,14 @@ class RunDir:
     def checkpoint(self, stage: str, tokens: int) -> Path:
         return self.checkpoints / f"{stage}-{tokens:015d}"
 
+    def checkpoint_dirs(self) -> list[Path]:
+        """Folders that bear a checkpoint's name, oldest first; one that isn't whole was damaged."""
+        found = (path for path in self.checkpoints.glob("[!.]*-*") if path.is_dir())
+        return sorted((path for path in found if path.name.rpartition("-")[2].isdigit()), key=tokens_of)
+
     def whole_checkpoints(self) -> list[Path]:
         """Checkpoints whose manifest is there, oldest first."""
-        found = (path.parent for path in self.checkpoints.glob(f"[!.]*-*/{MANIFEST}"))
-        return sorted((path for path in found if path.name.rpartition("-")[2].isdigit()), key=tokens_of)
+        return [path for path in self.checkpoint_dirs() if (path / MANIFEST).is_file()]
 
     def heldout(self, stage: str, tokens: int) -> Path:
         return self.evaluation("heldout", stage, tokens)

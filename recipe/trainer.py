@@ -23,7 +23,7 @@ from recipe.errors import RunError, TrainingFault
 from recipe.evaluate.during import heldout_losses
 from recipe.faults import Faults
 from recipe.lower import schedule_of
-from recipe.metrics import Recorder
+from recipe.metrics import Recorder, append_event
 from recipe.model import initialise_parallel
 from recipe.peak import matmul_peak_tflops
 from recipe.resolve import ResolvedRun
@@ -128,6 +128,7 @@ class Trainer:
         tokens_after = self.resolved.tokens_before(step + 1)
         micro_batches, num_targets = self._draw(batch_seqs)
         data_s = time.perf_counter() - started
+        self.watchdog.beat(f"step {step}: batch read")
         base_lr = self.resolved.config.optim.peak_lr * self.schedule.lr_mult_at(tokens_after)
         self.engine.set_lr(base_lr)
         every = self.resolved.config.faults.digest_every_steps
@@ -212,6 +213,8 @@ class Trainer:
         folder, complaints = newest_whole(self.run_dir)
         for complaint in complaints:
             self._say(f"damaged checkpoint set aside: {complaint}")
+        if complaints and self.rank == 0:  # no recorder yet
+            append_event(self.run_dir, "set_aside", attempt=self.attempt, problems=complaints)
         branch = self.resolved.branch
         if folder is None and branch is not None:
             from pathlib import Path

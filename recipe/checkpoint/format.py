@@ -21,7 +21,7 @@ import xxhash
 from safetensors.torch import save_file
 
 from data_prep.atomic import sync_folder
-from recipe.errors import CheckpointError
+from recipe.errors import CheckpointError, RunError, UnknownFormatError
 from recipe.resolve import ResolvedRun
 from recipe.rundir import MANIFEST, read_json, write_json
 
@@ -119,10 +119,13 @@ def entry(path: Path) -> dict[str, Any]:
 def publish(hidden: Path, folder: Path, files: dict[str, dict[str, Any]]) -> None:
     """Once every file is there: the manifest, then the name."""
     write_json(hidden / MANIFEST, {"format": FORMAT, "files": files})
-    if folder.exists():
-        shutil.rmtree(folder)
+    before = folder.with_name(f".removing-{folder.name}")
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():  # a run that went back comes by again
+        folder.rename(before)
     os.replace(hidden, folder)
     sync_folder(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def digest(path: Path) -> tuple[int, str]:
@@ -137,21 +140,28 @@ def digest(path: Path) -> tuple[int, str]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a whole checkpoint; raises `CheckpointError` where there is none."""
+    """The manifest of a whole checkpoint; raises `CheckpointError` where there is none, `UnknownFormatError` for another's."""
     path = folder / MANIFEST
     if not path.is_file():
         raise CheckpointError(f"{folder}: no whole checkpoint ({MANIFEST} is missing)")
     manifest = read_json(path)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise CheckpointError(f"{path}: no manifest of a checkpoint")
     if manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: format {manifest.get('format')!r}; this version reads {FORMAT}")
+        raise UnknownFormatError(f"{path}: format {manifest.get('format')!r}; this version reads {FORMAT}")
     return manifest
 
 
-def check_files(folder: Path, names: list[str] | None = None) -> list[str]:
-    """What is wrong with the named files (all of them by default), one line each; [] when whole."""
-    files = read_manifest(folder)["files"]
+def check_files(folder: Path, *, part: int = 0, num_parts: int = 1) -> list[str]:
+    """What is wrong with a checkpoint's files (of several processes each looks at a part), one line each; [] when whole."""
+    try:
+        files = read_manifest(folder)["files"]
+    except UnknownFormatError:
+        raise
+    except RunError as error:
+        return [str(error)]
     problems = []
-    for name in names if names is not None else sorted(files):
+    for name in sorted(files)[part::num_parts]:
         path = folder / name
         if not path.is_file():
             problems.append(f"{path}: missing")

@@ -1,6 +1,8 @@
 """Puts a checkpoint into a live engine of any layout, and finds the newest whole one of a run."""
 
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch.distributed as dist
 from megatron.core import parallel_state as ps
 
 from megatron_patches.zero.partition import MOMENTS, pieces, set_adam_step, set_weight, shard_shape
-from recipe.checkpoint.format import check_files, read_manifest
+from recipe.checkpoint.format import check_files
 from recipe.checkpoint.reader import CheckpointReader
 from recipe.checkpoint.writer import logical_parameters
 from recipe.engine import Engine
@@ -24,11 +26,11 @@ def newest_whole(run: RunDir) -> tuple[Path | None, list[str]]:
     All ranks check (a share of the files each) and agree. Without a process group one process checks all.
     """
     complaints: list[str] = []
-    for folder in reversed(run.whole_checkpoints()):
+    for folder in reversed(run.checkpoint_dirs()):
         problems = _check_together(folder)
         if not problems:
             return folder, complaints
-        complaints += problems
+        complaints += sorted(set(problems))  # of a manifest every rank says the same
         if _rank() == 0:
             aside = folder.with_name(f".damaged-{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
@@ -83,16 +85,42 @@ def check_identity(state: dict[str, Any], resolved: ResolvedRun, *, folder: Path
     different = [name for name in {**ours, **theirs} if name not in free and theirs.get(name) != ours.get(name)]
     if different:
         lines = [f"{folder}: the checkpoint is of another recipe; differences (checkpoint → recipe):"]
-        lines += [f"  {name}: {theirs.get(name)} → {ours.get(name)}" for name in different]
+        lines += [line for name in different for line in _differences(name, theirs.get(name), ours.get(name))]
         lines.append("  resume with the recipe that wrote it, or start another run")
         raise CheckpointError("\n".join(lines))
+
+
+def _differences(name: str, theirs: str | None, ours: str | None) -> list[str]:
+    """A line for each key that differs, rather than both sections whole."""
+    before, after = _leaves(name, theirs), _leaves(name, ours)
+    keys = [key for key in {**before, **after} if before.get(key, "none") != after.get(key, "none")]
+    return [f"  {key}: {before.get(key, 'none')} → {after.get(key, 'none')}" for key in keys]
+
+
+def _leaves(name: str, text: str | None) -> dict[str, str]:
+    """`stages[1].tokens` → its value, of a section of the identity."""
+
+    def walk(key: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for inner, one in value.items():
+                yield from walk(f"{key}.{inner}", one)
+        elif isinstance(value, list):
+            for number, one in enumerate(value):
+                yield from walk(f"{key}[{number}]", one)
+        else:
+            yield key, "none" if value is None else str(value)
+
+    try:
+        value = json.loads(text or "null")
+    except json.JSONDecodeError:  # a digest
+        value = text
+    return dict(walk(name, value))
 
 
 def _check_together(folder: Path) -> list[str]:
     if not dist.is_initialized():
         return check_files(folder)
-    names = sorted(read_manifest(folder)["files"])
-    mine = check_files(folder, names[_rank() :: dist.get_world_size()])
+    mine = check_files(folder, part=_rank(), num_parts=dist.get_world_size())
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, mine)
     return [problem for problems in everyone for problem in problems]

@@ -2,13 +2,15 @@
 
 {"nan_calls": [9, 10]}: a gradient of rank 0 becomes NaN in these calls of the step; {"noise_calls": [40]}: labels are random
 there, which is a loss spike; {"flip_call": 3}: on rank 1 a bit of a weight flips before that update; {"record": folder}: every
-rank writes down which samples it reads; {"stop_step": 6}: SIGTERM once so many steps of the run are done.
+rank writes down which samples it reads; {"stop_step": 6}: SIGTERM once so many steps of the run are done; {"stall_step": 3}:
+rank 1 never has that step's batch.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +59,16 @@ def recorded_draw(self: Trainer, batch_seqs: int) -> Any:
     return drawn
 
 
+def stalled_draw(self: Trainer, batch_seqs: int) -> Any:
+    if self.rank == 1 and self.step == FAULTS["stall_step"]:
+        time.sleep(600)
+    return _draw(self, batch_seqs)
+
+
 if __name__ == "__main__":
     Engine.train_step = faulty_step  # type: ignore[method-assign]
     if "record" in FAULTS:
         Trainer._draw = recorded_draw  # type: ignore[method-assign]
+    if "stall_step" in FAULTS:
+        Trainer._draw = stalled_draw  # type: ignore[method-assign]
     sys.exit(main())

@@ -5,13 +5,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from recipe.load import load_recipe
 from recipe.prepare import create_run
+from recipe.resolve import resolve
 from recipe.rundir import RunDir, read_jsonl
+from tests.parity import config_of
 
 SMALL = [
     "model.num_layers=2", "model.hidden_size=32", "model.ffn_hidden_size=64", "model.num_heads=4", "model.num_kv_heads=2",
@@ -22,6 +26,28 @@ SMALL = [
     "batch.global_tokens=256", "batch.micro_seqs=2", "optim.warmup_tokens=512", "optim.clip=0.3",
     "checkpoint.every_tokens=1024", "evaluate.heldout_tokens=512", "logging.tensorboard=false",
 ]
+
+
+@contextlib.contextmanager
+def engine_alone(layout: dict[str, Any]) -> Iterator[Any]:
+    """The engine of a layout of the parity grid, in this process."""
+    from megatron.core import parallel_state as ps
+
+    import megatron_patches
+    from megatron_patches.cpu.world import single_process_world
+    from recipe.engine import Engine
+    from recipe.lower import deepspeed_config, transformer_arguments
+    from recipe.model import initialise_parallel
+
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
+    single_process_world()
+    ps.destroy_model_parallel()
+    resolved = resolve(config_of(layout), world_size=1)
+    with megatron_patches.apply(cpu=True):
+        initialise_parallel(resolved)
+        built = Engine(resolved, transformer=transformer_arguments(resolved), deepspeed_config=deepspeed_config(resolved))
+        yield built
+        built.close()
 
 
 def prepared(home: Path, name: str, *, processes: int, overrides: list[str] | None = None) -> RunDir:

@@ -1,6 +1,5 @@
 """Checkpoints of a small engine in this process: what is damaged is set aside, a full disk takes nothing away, what is kept."""
 
-import os
 import resource
 import shutil
 import threading
@@ -13,36 +12,20 @@ import torch
 
 from recipe.checkpoint.format import MANIFEST
 from recipe.checkpoint.reader import CheckpointReader
-from recipe.checkpoint.restore import load_engine, newest_whole
+from recipe.checkpoint.restore import check_identity, load_engine, newest_whole
 from recipe.checkpoint.retention import remove_old, to_remove
 from recipe.checkpoint.writer import CheckpointWriter
 from recipe.errors import CheckpointError
 from recipe.resolve import resolve
 from recipe.rundir import RunDir
 from tests.parity import config_of
+from tests.recipe.runs import engine_alone
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator:
-    import torch.distributed as dist
-    from megatron.core import parallel_state as ps
-
-    import megatron_patches
-    from megatron_patches.cpu.world import single_process_world
-    from recipe.engine import Engine
-    from recipe.lower import deepspeed_config, transformer_arguments
-    from recipe.model import initialise_parallel
-
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
-    single_process_world()
-    ps.destroy_model_parallel()
-    resolved = resolve(config_of({}), world_size=1)
-    with megatron_patches.apply(cpu=True):
-        initialise_parallel(resolved)
-        built = Engine(resolved, transformer=transformer_arguments(resolved), deepspeed_config=deepspeed_config(resolved))
+    with engine_alone({}) as built:
         yield built
-        built.close()
-    assert dist.is_initialized()
 
 
 @pytest.fixture
@@ -73,6 +56,28 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_serves(engi
     assert load_engine(engine, folder)["step"] == 1
 
 
+def test_a_damaged_manifest_is_damage_another_version_is_not(engine, run: RunDir) -> None:
+    save(engine, run, 1, 2, 3, 4)
+    for step, text in ((4, None), (3, b'{"format": 1, "fi'), (2, b'{"format": 1}')):
+        manifest = run.checkpoint("stable", 100 * step) / MANIFEST
+        manifest.unlink() if text is None else manifest.write_bytes(text)
+    folder, complaints = newest_whole(run)
+    assert folder == run.checkpoint("stable", 100)
+    told = ("is missing", "not JSON", "no manifest")
+    assert all(why in complaint for why, complaint in zip(told, complaints, strict=True))
+    (folder / MANIFEST).write_text('{"format": 2, "files": {}}')
+    with pytest.raises(CheckpointError, match="format 2; this version reads 1"):
+        newest_whole(run)
+    assert folder.is_dir()
+
+
+def test_what_is_written_again_replaces_what_was_there(engine, run: RunDir) -> None:
+    save(engine, run, 1)
+    save(engine, run, 1)
+    assert newest_whole(run) == (run.checkpoint("stable", 100), [])
+    assert list(run.checkpoints.iterdir()) == [run.checkpoint("stable", 100)]
+
+
 @pytest.mark.parametrize("harm", ["truncate", "remove"])
 def test_other_damage_is_found_too(engine, run: RunDir, harm: str) -> None:
     save(engine, run, 1)
@@ -81,6 +86,18 @@ def test_other_damage_is_found_too(engine, run: RunDir, harm: str) -> None:
     folder, complaints = newest_whole(run)
     assert folder is None
     assert ("missing" if harm == "remove" else " were written") in complaints[0]
+
+
+def test_another_recipe_is_refused_key_by_key() -> None:
+    config = config_of({})
+    first, last = config.stages
+    changed = config.model_copy(update={"stages": (first, last.model_copy(update={"tokens": 2 * last.tokens}))})
+    other = resolve(changed, world_size=1).model_copy(update={"tokenizer_sha256": "f00d"})
+    with pytest.raises(CheckpointError) as caught:
+        check_identity({"identity": resolve(config, world_size=1).identity()}, other, folder=Path("old"))
+    assert str(caught.value).splitlines()[1:-1] == [
+        f"  stages[1].tokens: {last.tokens} → {2 * last.tokens}", "  tokenizer: none → f00d",
+    ]  # fmt: skip
 
 
 def test_loading_brings_back_every_bit(engine, run: RunDir) -> None:

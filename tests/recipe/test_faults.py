@@ -1,5 +1,6 @@
 """Faults in training, put into the real program: what is skipped, what is taken back, what stops the run and what it says."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,16 @@ def test_a_stalled_rank_is_named_with_its_stack_and_leaves_to_be_requeued() -> N
     assert done.returncode == REQUEUE
     assert "rank 3: no progress for 1 s since step 7" in done.stderr
     assert "in waiting_for_the_others" in done.stderr
+
+
+@pytest.mark.slow
+def test_of_ranks_that_wait_for_each_other_the_log_says_who_waits_for_what(home: Path) -> None:
+    run = prepared(home, "stall", processes=2, overrides=["faults.stall_timeout=15"])
+    _, log = outcome(run, {"stall_step": 3}, processes=2)
+    assert re.search(rf"rank *: 1 .*\n *exitcode *: {REQUEUE} ", log)  # as torchrun tells it
+    assert re.search(r"rank 1: no progress for \d+ s since step 2; stacks follow", log)
+    assert "in stalled_draw" in log
+    assert not re.search(r"rank 0: no progress for \d+ s since step 2;", log)  # it has its batch and waits with it
 
 
 @pytest.mark.slow
