@@ -22,6 +22,7 @@ TITLES = {
     "weight_decay": "Weight decay against width: coupled 1.0, independent 0.01", "batch": "Batch, tokens fixed",
     "duration": "Duration, batch fixed",
 }  # fmt: skip
+SIZES = {"gqa": "query heads", "scale_depth": "depth", "weight_decay": "width"}  # what varies, where not what the part says
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3")
 
 
@@ -59,7 +60,7 @@ def picture(part: str, groups: dict[str, Group], path: Path) -> None:
         axis.set_xlabel("base learning rate")
         axis.xaxis.set_major_formatter(lambda value, _position: f"{value:.3g}")
         axis.grid(alpha=0.25)
-        axis.legend(title=part.replace("_", " "), fontsize=8)
+        axis.legend(title=SIZES.get(part, part), fontsize=8)
     axes[0][0].set_ylabel("held-out loss, nats a byte")
     figure.suptitle(f"{TITLES[part]}: dots are seeds, diamonds fitted minima with 95 % intervals")
     figure.tight_layout()
