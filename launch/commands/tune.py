@@ -31,6 +31,8 @@ def tune(
     """
     import json
     import os
+    import shlex
+    import shutil
     from pathlib import Path
 
     from launch.cluster import load_site
@@ -54,7 +56,9 @@ def tune(
         raise PlanError("--gpu: say which GPU this machine has, as `windtunnel plan --gpu` names it")
     folder = Path(collect or out or f"runs/tune-{config.name}")
     if folder.exists() and not (collect or site):
-        raise PlanError(f"{folder}: is there already; choose another --out, or remove it")
+        if only < 0 or (folder / "tune.json").exists():
+            raise PlanError(f"{folder}: is there already; choose another --out, or remove it")
+        shutil.rmtree(folder / "trials", ignore_errors=True)  # of an array's task that was killed
     model = config.parallel.tp * config.parallel.pp * config.parallel.cp if micro_batch else 1
     num_processes = processes or (site.processes_per_node if site else default_processes(model))
     device = device_of_site(cluster, num_gpus=num_processes, gpu=gpu) if site else gpu or "cpu-node"
@@ -70,14 +74,15 @@ def tune(
     if site and not collect:
         ranked = candidates(problem, known, config, top=top, only_micro=micro_batch)
         count = min(top, sum(not refusal(config, one, num_processes=num_processes) for one in ranked))
-        asked = [
-            recipe, "--top", str(top), "--budget", budget, "--processes", str(num_processes), "--steps", str(steps), "--warmup",
-            str(warmup), "--data-dir", str(Path(data_dir).absolute()), *(word for one in override for word in ("-o", one)),
-            *(["--micro-batch"] if micro_batch else []), *(["--calibration", calibration] if calibration else []),
-            "--gpu", gpu or problem.cluster.hardware.name,
+        alike = [  # of the tasks, and of what puts them together
+            recipe, "--processes", str(num_processes), "--gpu", gpu or site.gpu or problem.cluster.hardware.name,
+            *(word for one in override for word in ("-o", one)), *(["--micro-batch"] if micro_batch else []),
+            *(["--calibration", calibration] if calibration else []), "--steps", str(steps), "--warmup", str(warmup),
         ]  # fmt: skip
+        asked = [*alike, "--top", str(top), "--budget", budget, "--data-dir", str(Path(data_dir).absolute())]
         tasks = submit_trials(folder, asked, num_trials=count, site=site, data_dir=Path(data_dir))
-        print(f"{folder}: {len(tasks)} trials submitted; then: windtunnel tune {recipe} --cluster {cluster} --collect {folder}")
+        then = shlex.join(["windtunnel", "tune", *alike, "--cluster", cluster, "--collect", str(folder)])
+        print(f"{folder}: {len(tasks)} trials submitted; then: {then}")
         raise typer.Exit(0)
     answer = collect_trials(folder, problem, known) if collect else run_tune(problem, known, config, settings=settings)
     content = write(answer, problem, config, rule=rule, recipe=recipe, override=override, out=folder)

@@ -73,8 +73,8 @@ def points() -> list[Point]:
 
 
 def main() -> None:
-    print("| layout | total, MiB | weights | gradients | masters | moments | activations and workspace | total |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| layout | total, MiB | " + " | ".join((*STATES, OTHERS, "total")) + " |")
+    print("|---|---|" + "---|" * (len(STATES) + 2), flush=True)
     highest = 0.0
     for one in points():
         pairs = compare("nano", world_size=one.world_size, rank=one.rank, overrides=one.overrides)
