@@ -4,6 +4,7 @@ torchrun and the DeepSpeed launcher set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADD
 come as SLURM_* and are translated. A process started by itself is a world of one.
 """
 
+import ctypes
 import os
 from datetime import timedelta
 
@@ -29,11 +30,21 @@ def rendezvous(environment: dict[str, str]) -> dict[str, str]:
     return facts
 
 
+def _keep_freed_memory() -> None:
+    """glibc gives large blocks back to the kernel when they are freed, and each step would wait for fresh pages."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # mallopt(3): M_MMAP_THRESHOLD is −3, M_TRIM_THRESHOLD −1
+        mallopt(-3, 2**30)
+        mallopt(-1, 2**31 - 1)
+
+
 def start(*, device: str, timeout_s: float) -> None:
     """Joins the process group (nccl on GPUs, gloo on CPUs)."""
     import torch
     import torch.distributed as dist
 
+    if device == "cpu":
+        _keep_freed_memory()
     facts = rendezvous(dict(os.environ))
     os.environ.update(facts)
     timeout = timedelta(seconds=timeout_s)

@@ -26,7 +26,7 @@ from megatron_patches.mup.groups import parameter_groups
 from megatron_patches.mup.init import named_parameters
 from megatron_patches.mup.rules import Mup
 from megatron_patches.zero.partition import allocate_state
-from megatron_patches.zero.reduce import average_data_parallel, reduce_model_parallel
+from megatron_patches.zero.reduce import average_data_parallel, leave_alone, reduce_model_parallel
 from megatron_patches.zero.replicas import disagreements
 from megatron_patches.zero.topology import Topology, mark_tied_copy
 from recipe.batch import MicroBatch, model_inputs
@@ -83,6 +83,7 @@ class Engine:
             model=whole, optimizer=adam, mpu=self.topology, config=deepspeed_config
         )
         allocate_state(self.engine)
+        leave_alone(self.engine)
         self._schedule = get_forward_backward_func()
         self._dp_cp = resolved.layout.dp * resolved.layout.cp
 

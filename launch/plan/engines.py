@@ -42,7 +42,7 @@ def for_recipe(engine: Engine, config: "RunConfig", *, on_cpu: bool = False) -> 
 def for_precision(engine: Engine, *, precision: str, on_cpu: bool = False) -> Engine:
     """The engine in full precision, or with torch's CPU kernels: their RMSNorm keeps fp32 copies, a GPU's only its input."""
     if on_cpu and engine.loss_chunk_bytes:
-        engine = replace(engine, loss_chunk_bytes=32 * 2**20)
+        engine = replace(engine, loss_chunk_bytes=128 * 2**20)
     if precision == "fp32":
         return replace(
             engine,

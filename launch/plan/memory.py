@@ -297,7 +297,7 @@ def rank_memory(shape: ModelShape, layouts: Layouts, engine: Engine, *, stage: s
         "backward workspace": inside,
         TIED: np.where((layouts.pp == 1) & shape.tied, engine.waiting_grad_bytes * vocab, 0.0),
         "buffers": _buffers(shape, layouts, engine, params),
-        "flush": engine.flush_bytes * np.minimum(params, FLUSH_PARAMS),
+        "flush": np.where(d > 1, engine.flush_bytes * np.minimum(params, FLUSH_PARAMS), 0.0),
     }
     units = np.maximum(1.0, layers_in_flight(shape, layouts, engine, where) * layouts.vp / np.maximum(1, layers))
     fresh = engine.fresh_grads & (units >= layouts.num_microbatches * layouts.vp)

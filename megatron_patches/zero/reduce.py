@@ -5,11 +5,14 @@ the parameters' own `.grad`. Call it inside `engine.coalesce_grad_reduction()`.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state as ps
 from megatron.core.models.common.language_module.language_module import LanguageModule
+
+from megatron_patches.zero.partition import is_zero3
 
 
 def reduce_model_parallel(chunks: Sequence[LanguageModule]) -> None:
@@ -32,6 +35,13 @@ def average_data_parallel(chunks: Sequence[torch.nn.Module]) -> None:
         return
     gradients = [p.grad for chunk in chunks for p in chunk.parameters() if p.grad is not None]
     _all_reduce_flat(gradients, group, divide_by=size)
+
+
+def leave_alone(engine: Any) -> None:
+    """A group of one has nothing to reduce; DeepSpeed would flatten all gradients, divide them by one and copy them back."""
+    zero = engine.optimizer
+    if not is_zero3(engine) and dist.get_world_size(zero.dp_process_group) == 1:
+        zero.buffered_reduce_fallback = lambda *_args, **_options: None
 
 
 def _all_reduce_flat(gradients: Iterable[torch.Tensor], group: dist.ProcessGroup, *, divide_by: int = 1) -> None:
