@@ -18,7 +18,8 @@ from tests.parity import GRID, config_of, world_of
 
 AXES: dict[str, tuple] = {
     "tp": (1, 2, 4), "cp": (1, 2), "pp": (1, 2, 4), "vp": (1, 2), "dp": (1, 2), "zero": (0, 1, 2, 3), "sp": (False, True),
-    "recompute": ("none", "full"), "offload_optimizer": (False, True), "tied": (True, False), "precision": ("fp32", "bf16"),
+    "recompute": ("none", "selective", "full"), "offload_optimizer": (False, True), "tied": (True, False),
+    "precision": ("fp32", "bf16"),
 }
 # What is refused, and what the message must say; nothing else may be. The README's table says the same.
 REFUSED: tuple[tuple[Callable[[dict[str, Any]], bool], str], ...] = (
@@ -58,7 +59,7 @@ def test_every_combination_is_accepted_or_refused_with_its_reason() -> None:
         assert resolved.layout.dp == layout["dp"]
         assert transformer_arguments(resolved)["tensor_model_parallel_size"] == layout["tp"]
         assert deepspeed_config(resolved)["zero_optimization"]["stage"] == max(1, layout["zero"])
-    assert counted[True] + counted[False] == 9216
+    assert counted[True] + counted[False] == 13824
     assert counted[False] > 1000
 
 
