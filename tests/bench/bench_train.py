@@ -2,6 +2,8 @@
 
     python -m tests.bench.bench_train [--shapes nano tiny] [--vocab 8192 65280] [--rounds 5] [--parts step loss loop]
 
+On a machine that others use too, look at the ratio of CPU time with `--threads 1`: threads that wait for each other spend it.
+
 `step`: each contender lives in a process of its own and takes a step when it is told to, so that no two compute at once.
 `loss`: head and cross-entropy alone, chunked against all logits, at 65,280 pieces and 4,096 tokens.
 `loop`: the real program on real text, with and without checkpoints: what data, loop and asynchronous saves cost.
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-THREADS, SEQ, ROWS = 2, 1024, 2  # a step is ROWS sequences in one micro batch
+SEQ, ROWS = 1024, 2  # a step is ROWS sequences in one micro batch
 CONTENDERS = ("windtunnel", "transformers", "megatron")
 LOSS_SHAPE = {"vocab": 65280, "tokens": 4096, "hidden": 256}
 
@@ -117,10 +119,10 @@ def _with_adam(model: Any, loss_of: Callable[[Any], Any]) -> Callable[[Any], flo
 
 
 def contend(name: str, shape: str, vocab: int) -> None:
-    """Answers each line on stdin with the seconds of one step; at the end, with peak memory."""
+    """Answers each line on stdin with the seconds of one step, and its CPU seconds; at the end, with peak memory."""
     import torch
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     config = config_of(shape, vocab)
     before = _peak_bytes()
     step = {"windtunnel": _windtunnel, "transformers": _transformers, "megatron": _megatron}[name](config)
@@ -131,9 +133,10 @@ def contend(name: str, shape: str, vocab: int) -> None:
 
             _say(matmul_peak_tflops(device="cpu", dtype=torch.float32, budget_s=1.0))
             continue
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         step(tokens)
         _say(time.perf_counter() - started)
+        _say(time.process_time() - cpu_started)
     _say(_peak_bytes() - before)
 
 
@@ -153,16 +156,20 @@ class Contender:
 
     def __init__(self, name: str, shape: str, vocab: int) -> None:
         command = [sys.executable, "-W", "ignore", "-m", "tests.bench.bench_train", "--contend", name, shape, str(vocab)]
-        env = os.environ | {"OMP_NUM_THREADS": str(THREADS), "DS_ACCELERATOR": "cpu"}
+        env = os.environ | {"DS_ACCELERATOR": "cpu"}
         self.process = subprocess.Popen(
             command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
 
-    def ask(self, what: str) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write(what + "\n")
-        self.process.stdin.flush()
+    def peak(self) -> float:
+        """Matrix products, in TFLOP/s."""
+        self._tell("peak")
         return self._number()
+
+    def step(self) -> tuple[float, float]:
+        """Seconds, CPU seconds."""
+        self._tell("step")
+        return self._number(), self._number()
 
     def close(self) -> float:
         """Peak memory in bytes, over what imports took."""
@@ -171,6 +178,11 @@ class Contender:
         number = self._number()
         self.process.wait()
         return number
+
+    def _tell(self, what: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
 
     def _number(self) -> float:
         assert self.process.stdout is not None
@@ -186,16 +198,17 @@ def steps(shape: str, vocab: int, rounds: int) -> None:
     field = {name: Contender(name, shape, vocab) for name in CONTENDERS}
     for one in field.values():
         for _ in range(2):  # the first allocates, the second has its memory
-            one.ask("step")
-    peak = field["windtunnel"].ask("peak")
-    times = [{name: one.ask("step") for name, one in field.items()} for _ in range(rounds)]
+            one.step()
+    peak = field["windtunnel"].peak()
+    times = [{name: one.step() for name, one in field.items()} for _ in range(rounds)]
     memory = {name: one.close() for name, one in field.items()}
     flops = model_flops_per_token(config_of(shape, vocab).model, seq_length_tokens=SEQ) * ROWS * SEQ
     for name in CONTENDERS:
-        median = statistics.median(row[name] for row in times)
-        ratio = statistics.median(row[name] / row["windtunnel"] for row in times)
+        median = statistics.median(row[name][0] for row in times)
+        ratio, cpu_ratio = (statistics.median(row[name][i] / row["windtunnel"][i] for row in times) for i in (0, 1))
         print(
             f"{shape:5s} {vocab:6d} {name:13s} {ROWS * SEQ / median:7.0f} tokens/s  takes {ratio:4.2f} of our time  "
+            f"{cpu_ratio:4.2f} of our CPU time  "
             f"{memory[name] / 2**20:6.0f} MiB  {flops / median / peak / 1e12:4.0%} of the matmul peak", flush=True,
         )  # fmt: skip
 
@@ -210,8 +223,10 @@ def loss_alone(kind: str) -> None:
 
     from megatron_patches.cpu.world import single_process_world
     from megatron_patches.loss.chunked import summed_loss
+    from recipe import distributed
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    distributed.start(device="cpu", timeout_s=600)
     single_process_world()
     vocab, n, h = LOSS_SHAPE.values()
     hidden, weight = (torch.randn(rows, h, requires_grad=True) for rows in (n, vocab))
@@ -240,7 +255,7 @@ def losses(rounds: int) -> None:
         for kind in ("chunked", "megatron", "torch"):
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-m", "tests.bench.bench_train", "--contend-loss", kind],
-                env=os.environ | {"OMP_NUM_THREADS": str(THREADS)}, text=True, stdout=subprocess.PIPE, check=True,
+                text=True, stdout=subprocess.PIPE, check=True,
             )  # fmt: skip
             *found, memory[kind] = [float(line[1:]) for line in done.stdout.splitlines() if line.startswith("@")]
             seconds.setdefault(kind, []).append(min(found))
@@ -300,6 +315,7 @@ def main() -> None:
     parser.add_argument("--vocab", nargs="*", type=int, default=[8192, 65280])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="*", default=["step", "loss", "loop"])
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--contend", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--contend-loss", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -307,6 +323,7 @@ def main() -> None:
         return contend(options.contend[0], options.contend[1], int(options.contend[2]))
     if options.contend_loss:
         return loss_alone(options.contend_loss)
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
     if "loss" in options.parts:
         losses(3)
     if "step" in options.parts:
