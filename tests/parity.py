@@ -134,10 +134,14 @@ def end_groups() -> None:
     import deepspeed.comm.comm
     import deepspeed.utils.groups
     import torch.distributed as dist
+    from deepspeed.runtime.zero.parameter_offload import DeepSpeedZeRoOffload
+    from deepspeed.runtime.zero.partition_parameters import Init
     from megatron.core import parallel_state as ps
 
     ps.destroy_model_parallel()
     dist.destroy_process_group()
+    Init.param_id = 0  # ZeRO-3 numbers parameters and modules from here on, and compares the numbers with those of other ranks
+    DeepSpeedZeRoOffload._register_deepspeed_module.__defaults__[0][:] = [0]
     deepspeed.comm.comm.cdb = None  # DeepSpeed remembers its first process group, and its sub-groups
     importlib.reload(deepspeed.utils.groups)
     gc.collect()  # the engines' cycles hold groups, and gloo's threads of groups that are gone take the processor
