@@ -54,6 +54,8 @@ class _SummedLoss(torch.autograd.Function):
                 grad = grad.to(x.dtype)
                 torch.mm(grad, used, out=grad_hidden[rows])
                 _accumulate(grad_weight[:num_rows], grad, x)
+                del grad
+            del powers  # before the next chunk's logits
         if with_gradient:
             ctx.gradients = grad_hidden, grad_weight
         return total
