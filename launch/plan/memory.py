@@ -177,7 +177,8 @@ def _transient(shape: ModelShape, layouts: Layouts, engine: Engine, stage: np.nd
     )
     rows = padded_vocab(shape, t) / t
     if engine.loss_chunk_bytes:
-        return inside, np.where(stage == layouts.pp - 1, _chunked_loss(shape, engine, tokens, rows), 0.0)
+        whole = np.where(n > 1, engine.value_bytes * tokens * h, 0.0)  # the head's input, gathered for the chunks
+        return inside, np.where(stage == layouts.pp - 1, whole + _chunked_loss(shape, engine, tokens, rows), 0.0)
     loss = np.maximum((engine.logit_bytes * rows + 2 * wide * h / n) * tokens, 2 * wide * tokens * rows + unfused * rows * h)
     return inside, np.where(stage == layouts.pp - 1, loss, 0.0)
 

@@ -65,7 +65,8 @@ def points() -> list[Point]:
         point(16, tp=2, pp=2, vp=2, zero=1),
     ]
     found += [point(2, zero=zero, top__precision="fp32") for zero in (0, 1, 3)]
-    found += [point(1024, rank, tp=8, pp=8, zero=1, accumulate=16) for rank in (0, 1023)]
+    # 1016 is the last stage's first; 1023, its last, has the vocabulary's padding, and less than the rank that is planned for
+    found += [point(1024, rank, tp=8, pp=8, zero=1, accumulate=16) for rank in (0, 1016)]
     found += [point(1024, zero=1, accumulate=1), point(1024, tp=8, zero=2, accumulate=2), point(64, tp=8, cp=2, pp=2, zero=1)]
     found += [point(4, zero=3, model__num_layers=layers) for layers in (4, 12)]
     found.append(point(4, zero=1, model__seq_length_tokens=4096, model__vocab_size=65280))
