@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from launch.plan.errors import PlanError
 from launch.plan.shapes import Engine
+from megatron_patches.loss import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from recipe.config import RunConfig
@@ -22,7 +23,7 @@ WINDTUNNEL = Engine(
     persists_small=True,
     fused_elementwise=False,
     logit_bytes=6.0,  # traffic of the head: bf16 logits and an fp32 copy that becomes the gradient in place
-    loss_chunk_bytes=256 * 2**20,  # megatron_patches/loss/chunked.py, on a GPU
+    loss_chunk_bytes=CHUNK_BYTES["cuda"],
     waiting_grad_bytes=4,  # recipe/model.py: grad_dtype is fp32
     overlap_dp_frac=0.0,  # gradients are reduced at the flush (DeepSpeed's coalesce_grad_reduction)
     bucket_bytes=2e9,  # DeepSpeed reduce_bucket_size 5e8 elements, alive during the flush only
@@ -42,7 +43,7 @@ def for_recipe(engine: Engine, config: "RunConfig", *, on_cpu: bool = False) -> 
 def for_precision(engine: Engine, *, precision: str, on_cpu: bool = False) -> Engine:
     """The engine in full precision, or with torch's CPU kernels: their RMSNorm keeps fp32 copies, a GPU's only its input."""
     if on_cpu and engine.loss_chunk_bytes:
-        engine = replace(engine, loss_chunk_bytes=128 * 2**20)
+        engine = replace(engine, loss_chunk_bytes=CHUNK_BYTES["cpu"])
     if precision == "fp32":
         return replace(
             engine,

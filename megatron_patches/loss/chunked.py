@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 256 << 20}  # of fp32 logits: each chunk reads and writes the whole weight gradient
+from megatron_patches.loss import CHUNK_BYTES
 
 
 def summed_loss(
