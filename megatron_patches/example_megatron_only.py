@@ -57,12 +57,12 @@ if __name__ == "__main__":
     with megatron_patches.apply(mup=MUP, wsd=HalfLife(half_life_steps=4)):
         torch.distributed.init_process_group("gloo")
         parallel_state.initialize_model_parallel()
-        rank = torch.distributed.get_rank()
+        rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         torch.manual_seed(1)  # the same weights and rows on each rank, which then takes its own
         training = Training(width=MUP.width, depth=MUP.depth, heads=4)
         for number in range(20):
             ids = (torch.randint(256, (16, 1)) + torch.randint(1, 8, (16, 1)) * torch.arange(65)) % 256
-            loss, grad_norm = training.step(ids[rank::2])
+            loss, grad_norm = training.step(ids[rank::size])
             rates = sorted({round(group["lr"], 6) for group in training.optimizer.param_groups})
             if rank == 0:
                 print(f"step {number} loss {loss:.4f} grad_norm {grad_norm:.4f} next lr {rates}")
